@@ -1,0 +1,34 @@
+"""The errors and warnings that equispec raises.
+
+EquispecError
+├── InputError        something the user gave is wrong: file, option, config, checkpoint   (exit code 2)
+│   └── ConfigError   a configuration has an unknown key or a forbidden value              (exit code 2)
+└── DomainError       the question lies outside what the model has learned (--strict)       (exit code 3)
+DomainWarning         the same, as a warning
+
+Every message is one sentence that names what is wrong, where, and what is allowed.
+"""
+
+
+class EquispecError(Exception):
+    """Base of all errors that equispec raises on purpose."""
+
+    exit_code = 2
+
+
+class InputError(EquispecError):
+    """Something the user gave cannot be used: a file, an option, a structure, a checkpoint."""
+
+
+class ConfigError(InputError):
+    """A configuration has an unknown key or a value that is not allowed."""
+
+
+class DomainError(EquispecError):
+    """The structure lies outside the domain the model was trained for."""
+
+    exit_code = 3
+
+
+class DomainWarning(UserWarning):
+    """The structure lies outside the domain the model was trained for; the numbers are an extrapolation."""

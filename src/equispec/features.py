@@ -1,0 +1,28 @@
+"""NodeFeatures: what a backbone hands to a head, and FeatureWidths: how wide each kind is (None: not provided)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class NodeFeatures:
+    """Per-atom features. The Cartesian axes rotate with the structure; kinds a backbone lacks are None.
+
+    scalar: invariants. vector: polar vectors. dyad: second-rank tensors Y with Y -> R Y Rᵀ, even under inversion;
+    the first Cartesian axis is the vector's component, the second the basis direction it is linear in.
+    """
+
+    scalar: Float[Tensor, "atoms scalars"]
+    vector: Float[Tensor, "atoms 3 vectors"] | None = None
+    dyad: Float[Tensor, "atoms 3 3 dyads"] | None = None
+
+
+@dataclass(frozen=True)
+class FeatureWidths:
+    """Number of channels of each kind of feature that a backbone provides."""
+
+    scalar: int
+    vector: int | None = None
+    dyad: int | None = None

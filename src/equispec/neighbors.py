@@ -1,0 +1,99 @@
+"""Neighbour lists. Every pair with d < cutoff appears twice, as i <- j and j <- i; edges are sorted by receiver.
+
+Two searches that return the same pairs: `neighbor_list` (vesin, cell lists: one structure of any size, periodic or not)
+and `neighbor_list_batch` (all pairs at once, vectorised: many small structures).
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+EdgeList = tuple[Int[Tensor, "2 edges"], Float[Tensor, "edges 3"]]  # (receiver, sender), shift in cell vectors
+
+
+def neighbor_list(
+    pos: Float[Tensor, "atoms 3"], cell: Float[Tensor, "3 3"], pbc: Bool[Tensor, "3"], cutoff: float
+) -> EdgeList:
+    """All pairs of one structure closer than `cutoff` (Å), images in periodic directions included."""
+    import vesin  # a slow import, needed only here
+
+    points = pos.detach().cpu().double().numpy()
+    box = cell.detach().cpu().double().numpy()
+    i, j, shift = vesin.NeighborList(cutoff=cutoff, full_list=True).compute(
+        points=points, box=box, periodic=pbc.cpu().numpy(), quantities="ijS"
+    )
+    # vesin includes d == cutoff
+    vectors = points[j] - points[i] + shift @ box
+    inside = np.einsum("ea,ea->e", vectors, vectors) < cutoff**2
+    return _sorted(
+        torch.as_tensor(np.stack([i, j])[:, inside].astype(np.int64), device=pos.device),
+        torch.as_tensor(shift[inside].astype(np.float64), device=pos.device).to(pos.dtype),
+    )
+
+
+def neighbor_list_batch(
+    pos: Float[Tensor, "atoms 3"],
+    system: Int[Tensor, "atoms"],
+    cell: Float[Tensor, "systems 3 3"],
+    pbc: Bool[Tensor, "systems 3"],
+    cutoff: float,
+) -> EdgeList:
+    """The same pairs for many small structures at once: all pairs of each, with as many images as the cutoff needs.
+
+    Memory grows with systems x images x (largest structure)²; use it for molecules and small cells.
+    """
+    n_systems = cell.shape[0]
+    counts = torch.bincount(system, minlength=n_systems)
+    width = int(counts.max()) if len(counts) else 0
+    first = torch.cumsum(counts, 0) - counts
+    slot = torch.arange(len(system), device=pos.device) - first[system]
+    padded = pos.new_full((n_systems, width, 3), torch.nan)  # nan: a padding atom is near nothing
+    padded[system, slot] = pos.detach()
+
+    shifts = _image_shifts(cell, pbc, cutoff)  # (I, 3)
+    allowed = (pbc[:, None, :] | (shifts == 0)[None]).all(-1)  # (S, I)
+    offset = torch.einsum("ka,sab->skb", shifts, cell)  # (S, I, 3)
+    d2 = (padded[:, None, None, :, :] - padded[:, None, :, None, :] + offset[:, :, None, None, :]).square().sum(-1)
+    near = (d2 < cutoff**2) & allowed[:, :, None, None]
+    home = (shifts == 0).all(-1)
+    near[:, home] &= ~torch.eye(width, dtype=torch.bool, device=pos.device)
+    s, k, i, j = near.nonzero(as_tuple=True)
+    return _sorted(torch.stack([first[s] + i, first[s] + j]), shifts[k])
+
+
+def _image_shifts(cell: Tensor, pbc: Tensor, cutoff: float) -> Tensor:
+    """Integer image shifts that can hold a neighbour, for atoms anywhere within their own cell or up to one cell away."""
+    repeats = [0, 0, 0]
+    for box, periodic in zip(cell.double(), pbc, strict=True):
+        for axis in range(3):
+            if periodic[axis]:
+                others = torch.linalg.cross(box[(axis + 1) % 3], box[(axis + 2) % 3])
+                height = float(torch.dot(box[axis], others).abs() / torch.linalg.vector_norm(others))
+                repeats[axis] = max(repeats[axis], math.ceil(cutoff / height) + 1)
+    ranges = [torch.arange(-n, n + 1, dtype=cell.dtype, device=cell.device) for n in repeats]
+    return torch.cartesian_prod(*ranges)
+
+
+def _sorted(edge_index: Tensor, shift: Tensor) -> EdgeList:
+    """Sort by receiver, then sender, then shift: the same order whichever search found the pairs."""
+    order = np.lexsort((*shift.cpu().numpy().T[::-1], edge_index[1].cpu().numpy(), edge_index[0].cpu().numpy()))
+    order = torch.as_tensor(order, device=edge_index.device)
+    return edge_index[:, order], shift[order]
+
+
+def nearest_neighbors(
+    edge_index: Int[Tensor, "2 edges"], distance: Float[Tensor, "edges"], limit: int
+) -> Int[Tensor, "kept"]:
+    """Indices of the edges that lead to the `limit` nearest neighbours of each receiver, in their present order.
+
+    Equal distances are decided by the order of the edges (sender, then shift), so that the choice is deterministic.
+    """
+    receiver = edge_index[0]
+    order = torch.sort(distance, stable=True).indices
+    order = order[torch.sort(receiver[order], stable=True).indices]  # by receiver, then distance
+    counts = torch.bincount(receiver)
+    rank = torch.arange(len(receiver), device=receiver.device) - (torch.cumsum(counts, 0) - counts)[receiver]
+    return order[rank < limit].sort().values

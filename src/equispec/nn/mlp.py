@@ -1,0 +1,25 @@
+"""Dense layers with the initialisations the papers use."""
+
+import torch
+from torch import Tensor, nn
+
+
+def dense(n_in: int, n_out: int, bias: bool = True) -> nn.Linear:
+    """Linear layer with Xavier-uniform weights and zero bias."""
+    layer = nn.Linear(n_in, n_out, bias=bias)
+    nn.init.xavier_uniform_(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ScaledSiLU(nn.Module):
+    """SiLU(x) / 0.6, which keeps the variance of a standard normal input (Open Catalyst models)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.silu(x) * (1 / 0.6)
+
+
+def mlp(n_in: int, n_hidden: int, n_out: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
+    """Two dense layers with an activation between them."""
+    return nn.Sequential(dense(n_in, n_hidden), activation(), dense(n_hidden, n_out))

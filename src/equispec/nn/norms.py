@@ -1,0 +1,25 @@
+"""Norms whose gradient at zero is finite."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def safe_norm(x: Tensor, dim: int | tuple[int, ...], eps: float = 1e-8) -> Tensor:
+    """sqrt(Σ x² + eps) over `dim`: smooth everywhere, with gradient 0 at x = 0."""
+    return torch.sqrt((x * x).sum(dim) + eps)
+
+
+def exact_norm(x: Tensor, dim: int) -> Tensor:
+    """|x| over `dim`, without an epsilon; value and gradient at exactly x = 0 are 0."""
+    square = (x * x).sum(dim)
+    zero = square == 0
+    return torch.sqrt(square + zero) - zero.to(x.dtype)
+
+
+def distances_and_directions(
+    vectors: Float[Tensor, "edges 3"],
+) -> tuple[Float[Tensor, "edges"], Float[Tensor, "edges 3"]]:
+    """Length (Å) and unit vector of each edge vector; coincident atoms must have been refused before."""
+    d = torch.linalg.vector_norm(vectors, dim=1)
+    return d, vectors / d[:, None]
