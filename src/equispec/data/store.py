@@ -1,0 +1,216 @@
+"""The stick store: labelled molecules in one HDF5 file, ragged arrays with offsets.
+
+Grid, broadening and directions are chosen when the sticks are used, so the store keeps none of them. Molecules are
+sorted by id, times are not recorded and strings have a fixed width: the same samples give the same bytes. The
+attribute `sha256` covers every array and every other attribute and is compared on opening.
+
+    /molecules/{id, smiles, atom_offset [molecules+1], site_offset [molecules+1]}
+    /atoms/{z, pos}
+    /sites/{atom, ionization_potential, population_1s, gap, total_energy, stick_offset, equivalent_offset, equivalent}
+    /sticks/{energy, dipole}
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from equispec.data.sample import Sample, SiteSticks, check_sample
+from equispec.errors import InputError
+
+FORMAT = "equispec-sticks"
+FORMAT_VERSION = 1
+REQUIRED_ATTRIBUTES = ("edge", "energy_shift", "units", "protocol", "source", "licence", "citation")
+SITE_SCALARS = ("ionization_potential", "population_1s", "gap", "total_energy")
+
+
+def write_store(path: str | Path, samples: Iterable[Sample], attributes: Mapping[str, str | float]) -> None:
+    """Write samples, sorted by id, as a stick store; nothing is left behind if that fails.
+
+    `attributes` must name edge, energy_shift (eV, added to raw energies), units, protocol, source, licence, citation.
+    Raises InputError for missing attributes, incomplete labels, repeated ids and an unwritable path.
+    """
+    path = Path(path)
+    if missing := [name for name in REQUIRED_ATTRIBUTES if name not in attributes]:
+        raise InputError(f"{path}: the store lacks the attributes {', '.join(missing)}")
+    ordered = sorted(samples, key=lambda sample: sample.id)
+    for before, after in itertools.pairwise(ordered):
+        if before.id == after.id:
+            raise InputError(f"{path}: molecule {after.id} appears more than once")
+    for sample in ordered:
+        check_sample(sample)
+    arrays = _arrays(ordered)
+    stamped: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, **attributes}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w") as file:
+            for name, array in arrays.items():
+                options = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if array.size > 64 else {}
+                file.create_dataset(name, data=array, track_times=False, **options)
+            for name, value in stamped.items():
+                file.attrs[name] = value
+            file.attrs["sha256"] = _content_hash(stamped, arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _arrays(samples: list[Sample]) -> dict[str, np.ndarray]:
+    sites = [site for sample in samples for site in sample.sites]
+
+    def joined(parts: list[Any], dtype: str, *shape: int) -> np.ndarray:
+        return np.concatenate([np.zeros((0, *shape), dtype), *(np.asarray(part, dtype) for part in parts)])
+
+    def offsets(sizes: list[int]) -> np.ndarray:
+        return np.concatenate([[0], np.cumsum(sizes, dtype="<i8")]).astype("<i8")
+
+    smiles = [sample.smiles.encode() for sample in samples]
+    return {
+        "molecules/id": np.array([sample.id for sample in samples], "<i8"),
+        "molecules/smiles": np.array(smiles, f"S{max(map(len, smiles), default=1) or 1}"),
+        "molecules/atom_offset": offsets([len(sample.z) for sample in samples]),
+        "molecules/site_offset": offsets([len(sample.sites) for sample in samples]),
+        "atoms/z": joined([sample.z for sample in samples], "|u1"),
+        "atoms/pos": joined([sample.pos for sample in samples], "<f8", 3),
+        "sites/atom": np.array([site.atom for site in sites], "<i4"),
+        **{f"sites/{name}": np.array([getattr(site, name) for site in sites], "<f8") for name in SITE_SCALARS},
+        "sites/stick_offset": offsets([len(site.energy) for site in sites]),
+        "sites/equivalent_offset": offsets([len(site.equivalent) for site in sites]),
+        "sites/equivalent": joined([site.equivalent for site in sites], "<i4"),
+        "sticks/energy": joined([site.energy for site in sites], "<f8"),
+        "sticks/dipole": joined([site.dipole for site in sites], "<f4", 3),
+    }
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """HDF5 attributes as Python strings and numbers."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
+
+
+def _content_hash(attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray | h5py.Dataset]) -> str:
+    """sha256 of the attributes (JSON, sorted) and of name, type, shape and values of every array (sorted by name)."""
+    digest = hashlib.sha256(json.dumps(_plain(attributes), sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}".encode())
+        for start in range(0, len(array), 1 << 20):  # in blocks: a large store need not fit in memory
+            digest.update(np.ascontiguousarray(array[start : start + (1 << 20)]).tobytes())
+    return digest.hexdigest()
+
+
+class StickStore:
+    """A stick store opened for reading: `len(store)` molecules, `store[i]` the i-th Sample, `store.ids` their ids.
+
+    Structures and site scalars are held in memory, sticks are read on demand. The file is opened read-only and
+    again in every process that unpickles the store. Use it as a context manager or let it close itself.
+    Raises InputError for a missing, truncated, altered or foreign file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise InputError(f"{self.path}: no such file; a stick store (HDF5) is needed")
+        self._file: h5py.File | None = None
+        try:
+            file = self._open()
+            found = dict(file.attrs)
+            if found.get("format") != FORMAT:
+                raise InputError(f"{self.path}: an HDF5 file, but not a stick store ({FORMAT})")
+            if found["format_version"] != FORMAT_VERSION:
+                version = found["format_version"]
+                raise InputError(f"{self.path}: unknown store format {version}; this version reads {FORMAT_VERSION}")
+            self.sha256 = str(found.pop("sha256"))
+            datasets: dict[str, h5py.Dataset] = {}
+            file.visititems(lambda name, item: datasets.update({name: item} if isinstance(item, h5py.Dataset) else {}))
+            if _content_hash(found, datasets) != self.sha256:
+                raise InputError(f"{self.path}: contents differ from the stored sha256: damaged or altered")
+            self.attributes: dict[str, Any] = {
+                k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()
+            }
+            self._index = {name: datasets[name][:] for name in datasets if not name.startswith("sticks/")}
+        except (OSError, KeyError) as error:
+            raise InputError(f"{self.path}: not a readable stick store ({error})") from None
+
+    def _open(self) -> h5py.File:
+        if self._file is None:
+            self._file = h5py.File(self.path, "r")
+        return self._file
+
+    @property
+    def edge(self) -> str:
+        """Name of the absorption edge, a key of `equispec.spectra.EDGES`."""
+        return self.attributes["edge"]
+
+    @property
+    def ids(self) -> list[int]:
+        return self._index["molecules/id"].tolist()
+
+    @property
+    def smiles(self) -> list[str]:
+        return [text.decode() for text in self._index["molecules/smiles"]]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Atoms other than hydrogen, per molecule."""
+        heavy = np.concatenate([[0], np.cumsum(self._index["atoms/z"] != 1)])
+        return np.diff(heavy[self._index["molecules/atom_offset"]]).tolist()
+
+    @property
+    def n_sites(self) -> int:
+        return len(self._index["sites/atom"])
+
+    def __len__(self) -> int:
+        return len(self._index["molecules/id"])
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: int) -> Sample:
+        if not -len(self) <= i < len(self):
+            raise IndexError(f"molecule {i} of a store of {len(self)}")
+        i %= len(self)
+        index = self._index
+        atoms = slice(*index["molecules/atom_offset"][i : i + 2])
+        first, last = index["molecules/site_offset"][i : i + 2]
+        return Sample(
+            id=int(index["molecules/id"][i]),
+            smiles=index["molecules/smiles"][i].decode(),
+            z=index["atoms/z"][atoms].astype(np.int64),
+            pos=index["atoms/pos"][atoms].copy(),
+            sites=tuple(self._site(s) for s in range(first, last)),
+        )
+
+    def _site(self, s: int) -> SiteSticks:
+        index = self._index
+        file: Any = self._open()
+        sticks = slice(*index["sites/stick_offset"][s : s + 2])
+        equivalent = slice(*index["sites/equivalent_offset"][s : s + 2])
+        return SiteSticks(
+            atom=int(index["sites/atom"][s]),
+            energy=file["sticks/energy"][sticks],
+            dipole=file["sticks/dipole"][sticks],
+            **{name: float(index[f"sites/{name}"][s]) for name in SITE_SCALARS},
+            equivalent=tuple(index["sites/equivalent"][equivalent].tolist()),
+        )
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> "StickStore":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}  # file handles do not survive a process boundary
