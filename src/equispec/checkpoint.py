@@ -1,0 +1,124 @@
+"""The model folder: config.json (architecture, units, provenance) and weights.safetensors. Nothing is ever unpickled."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from equispec import __version__
+from equispec.errors import InputError
+from equispec.model import Model, ModelConfig, build
+from equispec.quantities import QUANTITIES
+
+FORMAT = 1
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+
+# format n -> function that turns the config of format n into that of format n + 1
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model folder: the model, its metadata (data, domain, metrics, licence) and the hash of its weights."""
+
+    model: Model
+    metadata: dict[str, Any]
+    name: str
+    hash: str
+
+
+def save_model(folder: Path, model: Model, metadata: dict[str, Any]) -> str:
+    """Write a model folder, all or nothing, and return the hash of the weights.
+
+    An existing model folder is replaced; anything else at that place is an InputError.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} exists and is not a model folder; choose another place for the model")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"cannot write the model folder {folder}: {error.strerror}") from None
+    try:
+        partial.chmod(0o755)
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / WEIGHTS)
+        digest = _sha256(partial / WEIGHTS)
+        config = {
+            "format": FORMAT,
+            "equispec_version": __version__,
+            "model": model.config.model_dump(mode="json"),
+            "units": {q.name: q.unit for q in QUANTITIES.values() if q.name in model.outputs},
+            "weights_sha256": digest,
+            "metadata": metadata,
+        }
+        (partial / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        if folder.exists():
+            for extra in folder.iterdir():  # the card and other texts stay with the model
+                if extra.name not in (CONFIG, WEIGHTS):
+                    shutil.copy2(extra, partial / extra.name)
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return digest
+
+
+def load_model(folder: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Checkpoint:
+    """Load a model folder; `dtype` None keeps the precision of the stored weights.
+
+    Raises InputError if the folder is missing, incomplete, of a newer format, or if its weights were changed.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    weights_file = folder / WEIGHTS
+    if not weights_file.is_file():
+        raise InputError(f"{folder} has no {WEIGHTS}: the model folder is incomplete")
+    digest = _sha256(weights_file)
+    if digest != config["weights_sha256"]:
+        raise InputError(f"{weights_file} is damaged or was changed: its checksum differs from the one in {CONFIG}")
+    try:
+        weights = load_file(weights_file)
+    except SafetensorError as error:
+        raise InputError(f"{weights_file} is not a readable safetensors file: {error}") from None
+    stored = next((w.dtype for w in weights.values() if w.dtype in (torch.float32, torch.float64)), torch.float32)
+    model = build(ModelConfig.parse(config["model"], f"{folder / CONFIG}: model"), dtype or stored)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError:
+        raise InputError(f"{weights_file} does not fit the architecture in {folder / CONFIG}") from None
+    return Checkpoint(model.to(device).eval(), config["metadata"], folder.resolve().name, digest[:12])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The contents of a model folder's config.json, migrated to the present format."""
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise InputError(f"{folder} is not a model folder: it has no {CONFIG}")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        number = config["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is not the description of an equispec model") from None
+    if not isinstance(number, int) or number > FORMAT:
+        raise InputError(f"{path} has format {number}; this version of equispec reads up to format {FORMAT}: update it")
+    while number < FORMAT:
+        config = MIGRATIONS[number](config)
+        number += 1
+    missing = [key for key in ("model", "weights_sha256", "metadata", "units") if key not in config]
+    if missing:
+        raise InputError(f"{path} lacks {', '.join(missing)}")
+    return config
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,36 @@
+"""Callbacks that Lightning does not have: a metrics table that survives resuming."""
+
+import csv
+import os
+from pathlib import Path
+
+import lightning.pytorch as pl
+
+
+class MetricsTable(pl.Callback):
+    """Writes one row per epoch to metrics.csv; on resuming, rows of the epochs to be repeated are dropped."""
+
+    COLUMNS = ("epoch", "step", "lr", "train_loss", "valid_loss", "valid_mse", "valid_mse_paper_broad")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rows = []
+        if self.path.exists() and trainer.current_epoch > 0:
+            with self.path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, self.path)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        row = {name: f"{float(metrics[name]):.6g}" for name in self.COLUMNS if name in metrics}
+        row |= {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
+        row["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}"
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, self.COLUMNS).writerow(row)

@@ -1,0 +1,33 @@
+"""Losses of predicted spectra, per labelled site, from the residual on the energy grid."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def tensor_error(residual: Float[Tensor, "sites E 3 3"]) -> Float[Tensor, "sites"]:
+    """Mean over E of the squared error averaged over all directions: (2 ‖ΔT‖² + (Tr ΔT)²) / 15.
+
+    E_n[(nᵀ Δ n)²] for n uniform on the sphere and symmetric Δ.
+    """
+    trace = residual.diagonal(dim1=2, dim2=3).sum(-1)
+    return ((2 * residual.square().sum((2, 3)) + trace.square()) / 15).mean(1)
+
+
+def directional_error(residual: Float[Tensor, "sites E"]) -> Float[Tensor, "sites"]:
+    """Mean over E of the squared error for one direction (Shibata & Mizoguchi 2024, section 2.3)."""
+    return residual.square().mean(1)
+
+
+def multiresolution(
+    residual: Float[Tensor, "sites E *cartesian"], smoothing: Float[Tensor, "E E"], weight: float
+) -> Float[Tensor, "sites"]:
+    """(L + weight · L_smooth) · 2 / (1 + weight), L_smooth being the error of the residual smoothed along E.
+
+    The smooth part rewards a peak that is nearly at the right energy, where L alone sees two separate peaks.
+    """
+    error = tensor_error if residual.ndim == 4 else directional_error
+    if weight == 0:
+        return error(residual)
+    smooth = torch.einsum("ef,sf...->se...", smoothing, residual)
+    return (error(residual) + weight * error(smooth)) * (2 / (1 + weight))

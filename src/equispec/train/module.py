@@ -1,0 +1,99 @@
+"""The Lightning module: one step of training, the validation metrics, the optimiser."""
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from equispec.graph import AtomGraph, collate
+from equispec.model import Model
+from equispec.spectra import PAPER_SIGMA, EnergyGrid, gaussian_matrix
+from equispec.train.config import OptimConfig
+from equispec.train.data import Batch
+from equispec.train.losses import multiresolution, tensor_error
+
+
+class SpectraModule(pl.LightningModule):
+    """Trains a model of site spectra on absorption tensors, whether it predicts T(E) or S(E; n)."""
+
+    smoothing: Tensor
+
+    def __init__(self, model: Model, config: OptimConfig, grid: EnergyGrid, sites_per_batch: float) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.sites_per_batch = sites_per_batch
+        self.register_buffer(
+            "smoothing",
+            torch.as_tensor(gaussian_matrix(grid.energies, PAPER_SIGMA), dtype=torch.float32),
+            persistent=False,
+        )
+
+    def site_losses(self, residual: Tensor) -> Tensor:
+        """The training loss of each site (and direction), [sites]."""
+        return multiresolution(residual, self.smoothing, self.config.smooth_loss)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sum over the labelled sites divided by a constant, so that every label weighs the same whatever its batch."""
+        if is_directional(self.model):
+            directions = self._training_directions(batch_idx)
+            residual = directional_residual(self.model, batch, directions)
+            loss = self.site_losses(residual).sum() / (self.sites_per_batch * len(directions))
+        else:
+            residual = self.model(batch.graph)["absorption_tensor"] - batch.tensor
+            loss = self.site_losses(residual).sum() / self.sites_per_batch
+        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch.graph.n_systems)
+        return loss
+
+    def _training_directions(self, batch_idx: int) -> Tensor:
+        axes = torch.eye(3, device=self.device)
+        match self.config.directions:
+            case "separate":
+                return axes[batch_idx % 3][None]
+            case "random":  # three orthogonal directions, a function of (seed, step) alone
+                generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
+                return torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q.to(self.device)
+            case _:
+                return axes
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """`valid_loss` (the training loss) and, in the metric of the reports, the native and the smoothed error."""
+        if is_directional(self.model):
+            residual = directional_residual(self.model, batch, torch.eye(3, device=self.device))
+            error = residual.square().mean(1)
+            smooth = torch.einsum("ef,sf->se", self.smoothing, residual).square().mean(1)
+        else:
+            residual = self.model(batch.graph)["absorption_tensor"] - batch.tensor
+            error = tensor_error(residual)
+            smooth = tensor_error(torch.einsum("ef,sfab->seab", self.smoothing, residual))
+        values = {"valid_loss": self.site_losses(residual), "valid_mse": error, "valid_mse_paper_broad": smooth}
+        for name, value in values.items():
+            self.log(name, value.mean(), prog_bar=name != "valid_mse", batch_size=len(residual))
+
+    def configure_optimizers(self) -> Any:
+        """AdamW or Adam; the learning rate falls to zero as a cosine over all steps, or stays."""
+        kind = torch.optim.AdamW if self.config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
+        if self.config.schedule == "constant":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def is_directional(model: Model) -> bool:
+    """Whether the model predicts S(E; n) for one direction at a time rather than the whole tensor T(E)."""
+    return "directional-spectrum" in model.heads
+
+
+def directional_residual(model: Model, batch: Batch, directions: Tensor) -> Tensor:
+    """Predicted minus reference S(E; n) for each direction, [directions · sites, E]."""
+    graph = along_directions(batch.graph, directions)
+    target = torch.einsum("da,seab,db->dse", directions, batch.tensor, directions)
+    return model(graph)["absorption"] - target.flatten(0, 1)
+
+
+def along_directions(graph: AtomGraph, directions: Tensor) -> AtomGraph:
+    """The batch repeated once for each direction [D, 3], every copy carrying its direction."""
+    return collate([graph.with_data(direction=n.expand(graph.n_systems, 3)) for n in directions])

@@ -1,0 +1,149 @@
+"""One training run: a folder with the configuration, the split, the metrics, the checkpoints and the model.
+
+RUN/config.yaml  split.json  metrics.csv  checkpoints/{last,best}.ckpt  tensorboard/  model/
+"""
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from equispec.checkpoint import save_model
+from equispec.data.sample import Sample
+from equispec.data.statistics import SpectrumStatistics
+from equispec.errors import InputError
+from equispec.heads.spectrum_config import SiteSpectrumConfig
+from equispec.model import Model, build, parameter_count
+from equispec.spectra import EDGES, Broadening
+from equispec.train.callbacks import MetricsTable
+from equispec.train.config import TrainingConfig, load_config
+from equispec.train.data import SpectraDataset, fixed_loader, load_reference, read_splits, train_loader
+from equispec.train.module import SpectraModule, is_directional
+
+LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
+
+
+def start(config: TrainingConfig, run: Path, progress: bool = True) -> Path:
+    """Train from the beginning in a new run folder; returns the model folder. InputError if the folder is in use."""
+    if run.exists() and any(run.iterdir()):
+        raise InputError(f"the run folder {run} is not empty; choose another with -o, or continue it with --resume {run}")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        (run / "config.yaml").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write the run folder {run}: {error.strerror}") from None
+    return _fit(config, run, None, progress)
+
+
+def resume(run: Path, progress: bool = True) -> Path:
+    """Continue a run that was stopped or killed, to the same weights as if it had not been; returns the model folder."""
+    if not (run / "config.yaml").is_file():
+        raise InputError(f"{run} is not a run folder: it has no config.yaml")
+    last = run / LAST
+    return _fit(load_config(run / "config.yaml"), run, last if last.is_file() else None, progress)
+
+
+def _fit(config: TrainingConfig, run: Path, checkpoint: Path | None, progress: bool) -> Path:
+    head = config.model.heads[0]
+    assert isinstance(head, SiteSpectrumConfig)
+    grid = head.energy_grid
+    broadening = Broadening(**config.data.broadening.model_dump())
+    splits = read_splits(config.data)
+    references = {name: load_reference(splits[name], grid, broadening, head.edge) for name in ("train", "valid")}
+    statistics = SpectrumStatistics.measure(splits["train"], np.concatenate(references["train"].tensors))
+
+    # all randomness is here: the weights. The order of the data comes from (seed, epoch) alone
+    torch.manual_seed(config.train.seed)
+    model = build(config.model)
+    for module in model.heads.values():
+        module.initialise(statistics)  # type: ignore[operator]
+    datasets = {
+        name: SpectraDataset(reference, statistics.mean_intensity, model.cutoff, model.max_neighbors)
+        for name, reference in references.items()
+    }
+    sites_per_batch = statistics.n_sites / statistics.n_molecules * config.train.batch_size
+    module = SpectraModule(model, config.train, grid, sites_per_batch)
+    repeats = 3 if is_directional(model) and config.train.directions == "separate" else 1
+    trainer = _trainer(config, run, progress)
+    with warnings.catch_warnings():
+        # a handful of batches in the main process is what a small set needs
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        trainer.fit(
+            module,
+            train_loader(datasets["train"], config.train.batch_size, config.train.seed, repeats),
+            fixed_loader(datasets["valid"], config.train.batch_size),
+            ckpt_path=checkpoint,
+        )
+    return _save_best(config, run, model, statistics, splits)
+
+
+def _trainer(config: TrainingConfig, run: Path, progress: bool) -> pl.Trainer:
+    callbacks: list[Callback] = [MetricsTable(run / "metrics.csv")]
+    if config.train.ema is not None:
+        callbacks.append(EMAWeightAveraging(decay=config.train.ema, use_buffers=False))
+    if config.train.patience is not None:
+        callbacks.append(
+            EarlyStopping("valid_loss", patience=config.train.patience, check_on_train_epoch_end=True, verbose=False)
+        )
+    folder = run / "checkpoints"
+    common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    # the epoch ends, validation included, before either is written: a resumed run begins with the next epoch
+    callbacks.append(ModelCheckpoint(filename="best", monitor="valid_loss", save_weights_only=True, **common))
+    callbacks.append(ModelCheckpoint(filename="last", **common))
+    if progress:
+        callbacks.append(RichProgressBar())
+    return pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_epochs=config.train.epochs,
+        gradient_clip_val=config.train.clip,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(run, name="tensorboard", version=""),
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        inference_mode=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000,  # epoch averages are what is logged
+    )
+
+
+def _save_best(
+    config: TrainingConfig, run: Path, model: Model, statistics: SpectrumStatistics, splits: dict[str, list[Sample]]
+) -> Path:
+    """Put the best averaged weights into the model and write the model folder and the split."""
+    saved = torch.load(run / BEST, weights_only=True, map_location="cpu")
+    state = saved["state_dict"]
+    model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
+    ids = {name: [sample.id for sample in samples] for name, samples in splits.items()}
+    (run / "split.json").write_text(json.dumps(ids) + "\n", encoding="utf-8")
+    head = config.model.heads[0]
+    assert isinstance(head, SiteSpectrumConfig)
+    metadata = {
+        "edge": head.edge,
+        "shift_eV": EDGES[head.edge].shift,
+        "broadening": config.data.broadening.model_dump(),
+        "intensity_unit": "1/eV; times intensity_scale: (e a0)^2/eV",
+        "intensity_scale": statistics.mean_intensity,
+        "statistics": statistics.model_dump(mode="json"),
+        "parameters": parameter_count(model),
+        "training": {
+            "config": config.model_dump(mode="json", exclude={"data": {"store"}}),
+            "data_sha256": hashlib.sha256(config.data.store.read_bytes()).hexdigest(),
+            "epoch": saved["epoch"],
+            "split": ids,
+        },
+        "licence": "MIT",
+        "citation": "K. Shibata and T. Mizoguchi, Digital Discovery 3, 649 (2024), doi:10.1039/d4dd00021h",
+    }
+    save_model(run / "model", model.cpu(), metadata)
+    return run / "model"
