@@ -1,55 +1,73 @@
 """What a model must remember of its training set: scale, mean spectrum, and the domain it has seen."""
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import Field
 
-from equispec.config import Config
 from equispec.data.sample import Sample
 from equispec.errors import InputError
 
 
-class SpectrumStatistics(Config):
-    """Statistics of the training sites; stored with the model, JSON-ready.
+@dataclass(frozen=True, eq=False)
+class SpectrumStatistics:
+    """Statistics of the training sites; stored with the model.
 
     `mean_intensity`: mean over sites and energies of Tr T/3, (e·bohr)²/eV; targets are divided by it.
     `mean_spectrum` [E]: mean over sites of Tr T/3, divided by `mean_intensity` (so its own mean is 1).
-    `elements`: atomic numbers seen; `max_heavy_atoms`, `max_atoms`: of the largest molecules seen;
-    `charges`: total charges (e) seen; `ionization_potential`: smallest and largest, eV, raw scale.
+    `elements`: atomic numbers seen; `max_heavy_atoms` of the largest molecule seen; `charges`: total charges (e) seen.
     """
 
-    mean_intensity: float = Field(gt=0)
-    mean_spectrum: tuple[float, ...]
+    mean_intensity: float
+    mean_spectrum: Float[np.ndarray, "energy"]
     elements: tuple[int, ...]
     n_sites: int
     n_molecules: int
     max_heavy_atoms: int
-    max_atoms: int
     charges: tuple[int, ...] = (0,)
-    ionization_potential: tuple[float, float]
 
     @classmethod
-    def measure(cls, samples: Sequence[Sample], tensors: Float[np.ndarray, "sites energies 3 3"]) -> Self:
+    def measure(cls, samples: Sequence[Sample], tensors: Float[np.ndarray, "sites energy 3 3"]) -> Self:
         """Measure on training samples and the absorption tensors of their sites, in the samples' order.
 
-        `tensors` in (e·bohr)²/eV on the model's energy grid. Raises InputError where the two differ in number.
+        `tensors` in (e·bohr)²/eV on the model's energy grid. Raises InputError where the two differ in number or
+        the mean intensity is not positive.
         """
-        sites = [site for sample in samples for site in sample.sites]
-        if not sites or len(sites) != len(tensors):
-            raise InputError(f"statistics: {len(tensors)} tensors for {len(sites)} labelled sites; one each is needed")
+        n_sites = sum(len(sample.sites) for sample in samples)
+        if n_sites == 0 or n_sites != len(tensors):
+            raise InputError(f"statistics: {len(tensors)} tensors for {n_sites} labelled sites; one each is needed")
         isotropic = np.trace(tensors, axis1=-2, axis2=-1).astype(np.float64) / 3
         mean = float(isotropic.mean())
-        potentials = [site.ionization_potential for site in sites]
+        if not mean > 0:
+            raise InputError(f"statistics: the mean intensity of the training sites is {mean}; it must be positive")
         return cls(
             mean_intensity=mean,
-            mean_spectrum=tuple((isotropic.mean(0) / mean).tolist()),
+            mean_spectrum=isotropic.mean(0) / mean,
             elements=tuple(sorted({int(z) for sample in samples for z in sample.z})),
-            n_sites=len(sites),
+            n_sites=n_sites,
             n_molecules=len(samples),
             max_heavy_atoms=max(sample.n_heavy for sample in samples),
-            max_atoms=max(len(sample.z) for sample in samples),
-            ionization_potential=(min(potentials), max(potentials)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            **asdict(self),
+            "mean_spectrum": self.mean_spectrum.tolist(),
+            "elements": list(self.elements),
+            "charges": list(self.charges),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        return cls(
+            **{
+                **values,
+                "mean_spectrum": np.asarray(values["mean_spectrum"], dtype=np.float64),
+                "elements": tuple(values["elements"]),
+                "charges": tuple(values.get("charges", (0,))),
+            }
         )

@@ -1,0 +1,94 @@
+"""Structures from files (whatever ASE reads) and from SMILES (RDKit)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+from equispec.data.atoms import check_structure
+from equispec.errors import InputError
+
+EXAMPLES = "xyz, extxyz, cif, pdb, mol, sdf, vasp, traj"  # named in messages; ASE knows many more
+
+
+def read_structures(path: str | Path) -> Iterator[Atoms]:
+    """Yield the structures of a file, one at a time, in any format that ASE recognises.
+
+    Raises InputError, in one sentence, for a missing or empty file, an unknown format, contents that cannot be read
+    (also when that shows only in a later frame) and a file without structures. The structures are not checked here:
+    see `equispec.data.atoms.check_structure`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        reason = "is a folder; a structure file is needed" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: {reason}")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty")
+    try:
+        format_name = filetype(str(path))
+        known = format_name in ioformats and ioformats[format_name].can_read
+    except (UnknownFileTypeError, OSError, ValueError):
+        known = False
+    if not known:
+        raise InputError(f"{path}: unknown structure format; a file that ASE reads is needed ({EXAMPLES}, ...)")
+    frames = 0
+    try:
+        for atoms in ase.io.iread(str(path), index=":", format=format_name, do_not_split_by_at_sign=True):
+            frames += 1
+            yield atoms
+    except Exception as error:  # every parser of ASE fails in its own way
+        place = f" after frame {frames}" if frames else ""
+        raise InputError(f"{path}: not readable as {format_name}{place} ({_reason(error)})") from None
+    if frames == 0:
+        raise InputError(f"{path}: the file holds no structure")
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:120]}" if text else type(error).__name__
+
+
+def atoms_from_smiles(smiles: str, seed: int = 0) -> Atoms:
+    """A three-dimensional structure of a SMILES: ETKDGv3 embedding, then MMFF94 (UFF where MMFF lacks parameters).
+
+    Hydrogens are added; `info` holds `smiles`, the formal `charge` (e) and `spin`, the multiplicity. The same seed
+    gives the same structure. Raises InputError for an invalid SMILES, a molecule that cannot be embedded, and where
+    RDKit is not installed.
+    """
+    try:
+        from rdkit import Chem, rdBase
+        from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+    except ImportError:
+        raise InputError("structures from SMILES need RDKit; install it with: pip install 'equispec[chem]'") from None
+    where = f"SMILES {smiles!r}"
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None or molecule.GetNumAtoms() == 0:
+            raise InputError(f"{where}: not a valid SMILES")
+        if len(Chem.GetMolFrags(molecule)) > 1:  # the embedding would put the parts on top of one another
+            raise InputError(f"{where}: several separate molecules; give one at a time, or a structure file")
+        molecule = Chem.AddHs(molecule)
+        options = rdDistGeom.ETKDGv3()
+        options.randomSeed = seed
+        if rdDistGeom.EmbedMolecule(molecule, options) != 0:
+            options.useRandomCoords = True
+            if rdDistGeom.EmbedMolecule(molecule, options) != 0:
+                raise InputError(f"{where}: no three-dimensional structure could be embedded; give a structure file")
+        if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
+            rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, maxIters=5000)
+        elif rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
+            rdForceFieldHelpers.UFFOptimizeMolecule(molecule, maxIters=5000)
+        atoms = Atoms(
+            numbers=[atom.GetAtomicNum() for atom in molecule.GetAtoms()],
+            positions=np.array(molecule.GetConformer().GetPositions()),
+            info={
+                "smiles": smiles,
+                "charge": Chem.GetFormalCharge(molecule),
+                "spin": sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()) + 1,
+            },
+        )
+    check_structure(atoms, where)
+    return atoms
