@@ -52,6 +52,7 @@ def save_model(folder: Path, model: Model, metadata: dict[str, Any]) -> str:
     try:
         partial.chmod(0o755)
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / WEIGHTS)
+        (partial / WEIGHTS).chmod(0o644)
         digest = _sha256(partial / WEIGHTS)
         config = {
             "format": FORMAT,

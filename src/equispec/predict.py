@@ -1,0 +1,268 @@
+"""Predictor: a loaded model, or an ensemble, that turns structures into spectra as NumPy arrays."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from jaxtyping import Float
+from torch import Tensor
+
+from equispec import __version__
+from equispec.checkpoint import Checkpoint, load_model
+from equispec.data.atoms import check_structure, graphs_from_many
+from equispec.data.structures import atoms_from_smiles, read_structures
+from equispec.errors import DomainWarning, InputError
+from equispec.graph import AtomGraph, collate
+from equispec.model import Model
+from equispec.spectra import EDGES, SiteSpectra
+
+SHIPPED = Path(__file__).parent / "assets" / "models"
+BATCH_ATOMS = 1000  # atoms per batch: bounds the memory, whatever the number of structures
+
+Structure = Atoms | str | Path  # a structure, a file that ASE reads, or a SMILES
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name -> folder of the models that come with the package."""
+    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob("*/config.json"))}
+
+
+def model_folder(name: str | Path) -> Path:
+    """The folder of a shipped model or of a model on disk; InputError lists the shipped ones if there is neither."""
+    shipped = shipped_models()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    path = Path(name)
+    if (path / "config.yaml").is_file() and (path / "model").is_dir():  # a run folder
+        return path / "model"
+    if path.is_dir():
+        return path
+    raise InputError(f"unknown model {str(name)!r}: neither a model folder nor a shipped model ({', '.join(shipped)})")
+
+
+def load(
+    model: str | Path | Sequence[str | Path], device: str = "auto", dtype: str | torch.dtype | None = None
+) -> "Predictor":
+    """Load a shipped model by name, a model folder, or several as an ensemble whose predictions are averaged.
+
+    `device`: "auto" (an accelerator where there is one), "cpu", "cuda", ...; `dtype`: "float32", "float64" or None for
+    the stored precision. Raises InputError for an unknown name or a damaged folder, or if members do not match.
+
+    >>> import equispec
+    >>> equispec.load("ck-tensor").edge
+    'C-K'
+    """
+    if isinstance(dtype, str):
+        if dtype not in ("float32", "float64"):
+            raise InputError(f"unknown dtype {dtype!r}; allowed: float32, float64")
+        dtype = getattr(torch, dtype)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    names = [model] if isinstance(model, str | Path) else list(model)
+    if not names:
+        raise InputError("an ensemble needs at least one model")
+    try:
+        members = [load_model(model_folder(name), dtype, device) for name in names]  # type: ignore[arg-type]
+    except RuntimeError as error:
+        raise InputError(f"cannot use the device {device!r}: {str(error).splitlines()[0]}") from None
+    return Predictor(members)
+
+
+class Predictor:
+    """One or more models of the same kind, ready to predict. Made by `equispec.load`."""
+
+    def __init__(self, members: Sequence[Checkpoint]) -> None:
+        first = members[0]
+        heads = [member.model.config.heads[0].model_dump(include={"edge", "grid"}) for member in members]
+        if any(head != heads[0] for head in heads) or len({m.model.cutoff for m in members}) > 1:
+            raise InputError("the members of an ensemble must have the same edge, energy grid and cutoff")
+        self.members = tuple(members)
+        self.edge: str = first.metadata["edge"]
+        self.energies: Float[np.ndarray, "energy"] = first.model.config.heads[0].energy_grid.energies  # type: ignore[attr-defined]
+        parameter = next(first.model.parameters())
+        self.device, self.dtype = parameter.device, parameter.dtype
+
+    @property
+    def directional(self) -> bool:
+        """Whether the model takes one direction at a time, so that its tensor is put together from six directions."""
+        return is_directional(self.members[0].model)
+
+    def spectrum(self, structure: Structure, edge: str | None = None, sites: Sequence[int] | None = None) -> SiteSpectra:
+        """Absorption tensors T(E) of the absorbing atoms of one structure, [sites, E, 3, 3] in 1/eV.
+
+        `structure`: ASE atoms, a file (its first frame), or a SMILES; `sites`: atom indices, default all atoms of the
+        element. Warns with DomainWarning where the structure lies outside what the model has seen.
+        Raises InputError if the structure cannot be used, has no such atom, or the edge is not the model's.
+        """
+        return next(self.spectra([_as_atoms(structure)], edge, sites))
+
+    def spectra(
+        self, structures: Iterable[Atoms], edge: str | None = None, sites: Sequence[int] | None = None
+    ) -> Iterator[SiteSpectra]:
+        """The spectra of many structures, in their order, as they come: memory does not grow with their number."""
+        self._check_edge(edge)
+        for batch in _batches(structures):
+            graph = self._graph(batch, sites)
+            with torch.no_grad():
+                tensor = torch.stack([self._tensor(member.model, graph) for member in self.members]).mean(0)
+            yield from self._unpack(batch, graph, tensor)
+
+    def along(
+        self, structure: Structure, direction: Sequence[float], sites: Sequence[int] | None = None
+    ) -> Float[np.ndarray, "sites energy"]:
+        """S(E; n) of every absorbing atom, in 1/eV, evaluated at this very direction also by a directional model."""
+        n = np.asarray(direction, dtype=float)
+        if n.shape != (3,) or not np.isfinite(n).all() or not n.any():
+            raise InputError(f"direction {direction}: three finite numbers, not all zero, are needed")
+        if not self.directional:
+            return self.spectrum(structure, sites=sites).tensor @ (n / np.linalg.norm(n)) @ (n / np.linalg.norm(n))
+        atoms = _as_atoms(structure)
+        directions = torch.as_tensor(n, dtype=self.dtype, device=self.device)[None]
+        graph = along_directions(self._graph([atoms], sites), directions)
+        with torch.no_grad():
+            outputs = [member.model(graph)["absorption"] for member in self.members]
+        return torch.stack(outputs).mean(0).double().cpu().numpy()
+
+    def _check_edge(self, edge: str | None) -> None:
+        if edge is not None and edge not in EDGES:
+            raise InputError(f"unknown edge {edge!r}; known edges: {', '.join(EDGES)}")
+        if edge is not None and edge != self.edge:
+            raise InputError(f"model {self.members[0].name!r} predicts the {self.edge} edge, not {edge}")
+
+    def _graph(self, batch: Sequence[Atoms], sites: Sequence[int] | None) -> AtomGraph:
+        model, element = self.members[0].model, EDGES[self.edge]
+        masks = []
+        for atoms in batch:
+            where = structure_name(atoms)
+            check_structure(atoms, where, allow_periodic=self.members[0].metadata.get("periodic", False))
+            self._check_domain(atoms, where)
+            mask = atoms.numbers == element.z
+            if not mask.any():
+                raise InputError(f"{where}: no {element.element} atom, so there is no {self.edge} edge")
+            if sites is not None:
+                wrong = [i for i in sites if not 0 <= i < len(atoms) or not mask[i]]
+                if wrong:
+                    allowed = ", ".join(str(i) for i in np.flatnonzero(mask))
+                    raise InputError(f"{where}: atom {wrong[0]} is not a {element.element} atom; allowed: {allowed}")
+                mask = np.isin(np.arange(len(atoms)), sites)
+            masks.append(mask)
+        graph = graphs_from_many(batch, model.cutoff, model.max_neighbors, self.dtype)
+        return graph.with_atom_data(absorber=torch.as_tensor(np.concatenate(masks))).to(self.device)
+
+    def _check_domain(self, atoms: Atoms, where: str) -> None:
+        capacity = getattr(self.members[0].model.backbone, "max_z", None)
+        if capacity is not None and atoms.numbers.max() > capacity:
+            raise InputError(f"{where}: atomic number {atoms.numbers.max()}; this model knows elements up to {capacity}")
+        for concern in self.concerns(atoms):
+            warnings.warn(f"{where}: {concern}", DomainWarning, stacklevel=2)
+
+    def concerns(self, atoms: Atoms) -> list[str]:
+        """In what the structure differs from everything the model was trained on; empty if in nothing we know of."""
+        known = self.members[0].metadata.get("statistics")
+        if known is None:
+            return []
+        found = []
+        unseen = sorted(set(atoms.symbols[i] for i in range(len(atoms)) if atoms.numbers[i] not in known["elements"]))
+        if unseen:
+            found.append(f"the model has never seen the element {' or '.join(unseen)}")
+        heavy = int((atoms.numbers > 1).sum())
+        if heavy > known["max_heavy_atoms"]:
+            found.append(f"{heavy} heavy atoms, more than the {known['max_heavy_atoms']} of any molecule it was trained on")
+        charge = atoms.info.get("charge", 0)
+        if charge not in known["charges"]:
+            found.append(f"total charge {charge}, which it was not trained on and does not take into account")
+        if atoms.info.get("spin", 1) != 1:
+            found.append(f"spin multiplicity {atoms.info['spin']}; it was trained on closed shells")
+        return found
+
+    def _tensor(self, model: Model, graph: AtomGraph) -> Float[Tensor, "sites E 3 3"]:
+        if not is_directional(model):
+            return model(graph)["absorption_tensor"]
+        return tensor_from_directions(model, graph)
+
+    def _unpack(self, batch: Sequence[Atoms], graph: AtomGraph, tensor: Tensor) -> Iterator[SiteSpectra]:
+        mask, system = graph.atom_data["absorber"], graph.system
+        counts = torch.bincount(system[mask], minlength=len(batch)).tolist()
+        tensors = tensor.double().cpu().split(counts)
+        starts = np.cumsum([0, *(len(atoms) for atoms in batch)])
+        flags = mask.cpu().numpy()
+        for i, atoms in enumerate(batch):
+            yield SiteSpectra(
+                energy=self.energies,
+                tensor=tensors[i].numpy(),
+                sites=np.flatnonzero(flags[starts[i] : starts[i + 1]]),
+                z=atoms.numbers.astype(np.int64),
+                pos=atoms.positions.copy(),
+                meta=self._meta(atoms),
+            )
+
+    def _meta(self, atoms: Atoms) -> dict[str, object]:
+        first = self.members[0]
+        return {
+            "model": [m.name for m in self.members] if len(self.members) > 1 else first.name,
+            "model_hash": [m.hash for m in self.members] if len(self.members) > 1 else first.hash,
+            "equispec_version": __version__,
+            "structure": structure_name(atoms),
+            "edge": self.edge,
+            "energy_unit": "eV",
+            "intensity_unit": "1/eV",
+            "intensity_scale": first.metadata.get("intensity_scale"),
+            "shift_eV": first.metadata.get("shift_eV"),
+            "broadening": first.metadata.get("broadening"),
+            "outside_domain": self.concerns(atoms),
+        }
+
+
+def is_directional(model: Model) -> bool:
+    """Whether the model predicts S(E; n) for one direction at a time rather than the whole tensor T(E)."""
+    return "absorption" in model.outputs
+
+
+def along_directions(graph: AtomGraph, directions: Float[Tensor, "D 3"]) -> AtomGraph:
+    """The batch repeated once for each direction, every copy carrying its direction."""
+    return collate([graph.with_data(direction=n.expand(graph.n_systems, 3)) for n in directions])
+
+
+def tensor_from_directions(model: Model, graph: AtomGraph) -> Float[Tensor, "sites E 3 3"]:
+    """The tensor that agrees with a directional model along x, y, z and the three diagonals between them.
+
+    T_aa = S(e_a), T_ab = S((e_a + e_b)/√2) - ½ (S(e_a) + S(e_b)). Exact if S is quadratic in n, which the directional
+    network does not guarantee.
+    """
+    axes = torch.eye(3, dtype=graph.pos.dtype, device=graph.pos.device)
+    pairs = ((0, 1), (0, 2), (1, 2))
+    diagonals = torch.stack([axes[a] + axes[b] for a, b in pairs]) * 0.5**0.5
+    s = model(along_directions(graph, torch.cat([axes, diagonals])))["absorption"].unflatten(0, (6, -1))  # (6, S, E)
+    tensor = torch.diag_embed(s[:3].movedim(0, -1))
+    for k, (a, b) in enumerate(pairs):
+        tensor[..., a, b] = tensor[..., b, a] = s[3 + k] - 0.5 * (s[a] + s[b])
+    return tensor
+
+
+def structure_name(atoms: Atoms) -> str:
+    """What to call a structure in messages and outputs: its file and frame, its SMILES, or its formula."""
+    return atoms.info.get("equispec_source") or str(atoms.symbols)
+
+
+def _as_atoms(structure: Structure) -> Atoms:
+    if isinstance(structure, Atoms):
+        return structure
+    if isinstance(structure, Path) or Path(structure).suffix or Path(structure).exists():
+        return next(iter(read_structures(structure)))
+    return atoms_from_smiles(structure)
+
+
+def _batches(structures: Iterable[Atoms]) -> Iterator[list[Atoms]]:
+    batch: list[Atoms] = []
+    size = 0
+    for atoms in structures:
+        if batch and size + len(atoms) > BATCH_ATOMS:
+            yield batch
+            batch, size = [], 0
+        batch.append(atoms)
+        size += len(atoms)
+    if batch:
+        yield batch
