@@ -3,6 +3,7 @@
 from typing import Any
 
 from equispec.config import Config
+from equispec.heads.directional import DirectionalHead, DirectionalHeadConfig
 from equispec.heads.tensor_spectrum import (
     DyadTensorConfig,
     DyadTensorHead,
@@ -11,6 +12,7 @@ from equispec.heads.tensor_spectrum import (
 )
 
 HEADS: dict[str, tuple[type[Config], Any]] = {
+    "directional-spectrum": (DirectionalHeadConfig, DirectionalHead),
     "dyad-tensor": (DyadTensorConfig, DyadTensorHead),
     "square-tensor": (SquareTensorConfig, SquareTensorHead),
 }
