@@ -93,6 +93,11 @@ def _offsets(sizes: list[int]) -> list[int]:
     return offsets
 
 
+def along_directions(graph: AtomGraph, directions: Float[Tensor, "directions 3"]) -> AtomGraph:
+    """The batch repeated once for each direction; every copy carries it as `system_data["direction"]`."""
+    return collate([graph.with_data(direction=n.expand(graph.n_systems, 3)) for n in directions])
+
+
 def unbatch(graph: AtomGraph) -> list[AtomGraph]:
     """Split a batch into its structures, the inverse of `collate`."""
     receiver_system = graph.system[graph.edge_index[0]]

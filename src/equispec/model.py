@@ -76,6 +76,11 @@ class Model(nn.Module):
         """Names of the quantities that `forward` returns."""
         return tuple(name for head in self.heads.values() for name in head.outputs)  # type: ignore[union-attr]
 
+    @property
+    def directional(self) -> bool:
+        """Whether the model predicts S(E; n) for one direction at a time rather than the whole tensor T(E)."""
+        return "absorption" in self.outputs
+
     def forward(self, graph: AtomGraph) -> dict[str, Tensor]:
         """All quantities of all heads, in the units of quantities.py."""
         features = self.backbone(graph)

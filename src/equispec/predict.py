@@ -15,7 +15,7 @@ from equispec.checkpoint import Checkpoint, load_model
 from equispec.data.atoms import check_structure, graphs_from_many
 from equispec.data.structures import atoms_from_smiles, read_structures
 from equispec.errors import DomainWarning, InputError
-from equispec.graph import AtomGraph, collate
+from equispec.graph import AtomGraph, along_directions
 from equispec.model import Model
 from equispec.spectra import EDGES, SiteSpectra
 
@@ -88,7 +88,7 @@ class Predictor:
     @property
     def directional(self) -> bool:
         """Whether the model takes one direction at a time, so that its tensor is put together from six directions."""
-        return is_directional(self.members[0].model)
+        return self.members[0].model.directional
 
     def spectrum(self, structure: Structure, edge: str | None = None, sites: Sequence[int] | None = None) -> SiteSpectra:
         """Absorption tensors T(E) of the absorbing atoms of one structure, [sites, E, 3, 3] in 1/eV.
@@ -179,7 +179,7 @@ class Predictor:
         return found
 
     def _tensor(self, model: Model, graph: AtomGraph) -> Float[Tensor, "sites E 3 3"]:
-        if not is_directional(model):
+        if not model.directional:
             return model(graph)["absorption_tensor"]
         return tensor_from_directions(model, graph)
 
@@ -214,16 +214,6 @@ class Predictor:
             "broadening": first.metadata.get("broadening"),
             "outside_domain": self.concerns(atoms),
         }
-
-
-def is_directional(model: Model) -> bool:
-    """Whether the model predicts S(E; n) for one direction at a time rather than the whole tensor T(E)."""
-    return "absorption" in model.outputs
-
-
-def along_directions(graph: AtomGraph, directions: Float[Tensor, "D 3"]) -> AtomGraph:
-    """The batch repeated once for each direction, every copy carrying its direction."""
-    return collate([graph.with_data(direction=n.expand(graph.n_systems, 3)) for n in directions])
 
 
 def tensor_from_directions(model: Model, graph: AtomGraph) -> Float[Tensor, "sites E 3 3"]:

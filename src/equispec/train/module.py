@@ -6,7 +6,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from equispec.graph import AtomGraph, collate
+from equispec.graph import along_directions
 from equispec.model import Model
 from equispec.spectra import PAPER_SIGMA, EnergyGrid, gaussian_matrix
 from equispec.train.config import OptimConfig
@@ -36,7 +36,7 @@ class SpectraModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum over the labelled sites divided by a constant, so that every label weighs the same whatever its batch."""
-        if is_directional(self.model):
+        if self.model.directional:
             directions = self._training_directions(batch_idx)
             residual = directional_residual(self.model, batch, directions)
             loss = self.site_losses(residual).sum() / (self.sites_per_batch * len(directions))
@@ -59,7 +59,7 @@ class SpectraModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """`valid_loss` (the training loss) and, in the metric of the reports, the native and the smoothed error."""
-        if is_directional(self.model):
+        if self.model.directional:
             residual = directional_residual(self.model, batch, torch.eye(3, device=self.device))
             error = residual.square().mean(1)
             smooth = torch.einsum("ef,sf->se", self.smoothing, residual).square().mean(1)
@@ -82,18 +82,8 @@ class SpectraModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def is_directional(model: Model) -> bool:
-    """Whether the model predicts S(E; n) for one direction at a time rather than the whole tensor T(E)."""
-    return "directional-spectrum" in model.heads
-
-
 def directional_residual(model: Model, batch: Batch, directions: Tensor) -> Tensor:
     """Predicted minus reference S(E; n) for each direction, [directions · sites, E]."""
     graph = along_directions(batch.graph, directions)
     target = torch.einsum("da,seab,db->dse", directions, batch.tensor, directions)
     return model(graph)["absorption"] - target.flatten(0, 1)
-
-
-def along_directions(graph: AtomGraph, directions: Tensor) -> AtomGraph:
-    """The batch repeated once for each direction [D, 3], every copy carrying its direction."""
-    return collate([graph.with_data(direction=n.expand(graph.n_systems, 3)) for n in directions])

@@ -26,7 +26,7 @@ from equispec.spectra import EDGES, Broadening
 from equispec.train.callbacks import MetricsTable
 from equispec.train.config import TrainingConfig, load_config
 from equispec.train.data import SpectraDataset, fixed_loader, load_reference, read_splits, train_loader
-from equispec.train.module import SpectraModule, is_directional
+from equispec.train.module import SpectraModule
 
 LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
 
@@ -72,7 +72,7 @@ def _fit(config: TrainingConfig, run: Path, checkpoint: Path | None, progress: b
     }
     sites_per_batch = statistics.n_sites / statistics.n_molecules * config.train.batch_size
     module = SpectraModule(model, config.train, grid, sites_per_batch)
-    repeats = 3 if is_directional(model) and config.train.directions == "separate" else 1
+    repeats = 3 if model.directional and config.train.directions == "separate" else 1
     trainer = _trainer(config, run, progress)
     with warnings.catch_warnings():
         # a handful of batches in the main process is what a small set needs
