@@ -11,7 +11,7 @@ activations, scale factors and the place of the cutoff; `ISDPaiNNConfig.publishe
 """
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -56,14 +56,14 @@ class ISDPaiNNConfig(Config):
     )
 
     @classmethod
-    def paper(cls, **changes: Any) -> Self:
+    def paper(cls, **changes: Any) -> "ISDPaiNNConfig":
         """The paper's text: PaiNN's message and update without norms and scale factors, its cosine cutoff."""
-        return cls(**{"layer_norm": False, "scaled": False, "envelope": "cosine", **changes})
+        return cls.parse({"layer_norm": False, "scaled": False, "envelope": "cosine", **changes}, cls.__name__)
 
     @classmethod
-    def published(cls, **changes: Any) -> Self:
+    def published(cls, **changes: Any) -> "ISDPaiNNConfig":
         """The published weights: the Open Catalyst form, at most 50 neighbours."""
-        return cls(**{"cut_bias": False, "max_neighbors": 50, **changes})
+        return cls.parse({"cut_bias": False, "max_neighbors": 50, **changes}, cls.__name__)
 
 
 class ISDPaiNN(nn.Module):
@@ -74,6 +74,7 @@ class ISDPaiNN(nn.Module):
         self.config = config
         f = config.features
         self.widths = FeatureWidths(scalar=f, vector=f)
+        self.max_z = config.n_elements
         self.scalar_embedding = _embedding(config.n_elements, f)
         if config.directional_embedding:
             self.vector_embedding = _embedding(config.n_elements, f)
@@ -82,7 +83,7 @@ class ISDPaiNN(nn.Module):
         self.updates = nn.ModuleList(Update(config) for _ in range(config.blocks))
 
     def forward(self, graph: AtomGraph) -> NodeFeatures:
-        """Scalars [atoms, F], even in n, and vectors [atoms, 3, F], odd in n.
+        """Scalars [atoms, F], even in n and under inversion of the structure.
 
         Directions are normalised here; a missing or a zero one is an InputError.
         """
@@ -91,7 +92,7 @@ class ISDPaiNN(nn.Module):
         for message, update in zip(self.messages, self.updates, strict=True):
             s, v = message(s, v, edges)
             s, v = update(s, v)
-        return NodeFeatures(scalar=s, vector=v)
+        return NodeFeatures(scalar=s)
 
     def initial(self, graph: AtomGraph) -> tuple[Scalars, Vectors]:
         """s_i⁰ = a_{Z_i}, v_i⁰ = b_{Z_i} ⊗ n (eq 3)."""

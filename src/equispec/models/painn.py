@@ -52,6 +52,7 @@ class PaiNN(nn.Module):
         self.config = config
         f, parts = config.features, _message_parts(config)
         self.widths = FeatureWidths(scalar=f, vector=f if config.vectors else None)
+        self.max_z = config.elements - 1
         self.embedding = nn.Embedding(config.elements, f)
         self.radial = RADIAL_BASES[config.radial](config.n_radial, config.cutoff)
         n_filters = 1 if config.share_filters else config.blocks
