@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -22,7 +22,7 @@ class SplitConfig(Config):
     test: float = Field(default=0.15, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _something_left(self) -> Self:
+    def _something_left(self) -> "SplitConfig":
         if self.valid + self.test >= 1:
             raise ValueError(f"valid + test = {self.valid + self.test:g} leaves nothing for training")
         return self

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -29,7 +29,7 @@ class SpectrumStatistics:
     charges: tuple[int, ...] = (0,)
 
     @classmethod
-    def measure(cls, samples: Sequence[Sample], tensors: Float[np.ndarray, "sites energy 3 3"]) -> Self:
+    def measure(cls, samples: Sequence[Sample], tensors: Float[np.ndarray, "sites energy 3 3"]) -> "SpectrumStatistics":
         """Measure on training samples and the absorption tensors of their sites, in the samples' order.
 
         `tensors` in (e·bohr)²/eV on the model's energy grid. Raises InputError where the two differ in number or
@@ -61,7 +61,7 @@ class SpectrumStatistics:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any]) -> "SpectrumStatistics":
         """The inverse of `to_dict`."""
         return cls(
             **{

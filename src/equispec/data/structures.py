@@ -29,10 +29,9 @@ def read_structures(path: str | Path) -> Iterator[Atoms]:
         raise InputError(f"{path}: the file is empty")
     try:
         format_name = filetype(str(path))
-        known = format_name in ioformats and ioformats[format_name].can_read
     except (UnknownFileTypeError, OSError, ValueError):
-        known = False
-    if not known:
+        format_name = ""
+    if format_name not in ioformats or not ioformats[format_name].can_read:
         raise InputError(f"{path}: unknown structure format; a file that ASE reads is needed ({EXAMPLES}, ...)")
     frames = 0
     try:
