@@ -58,7 +58,7 @@ class Edge:
 
 
 EDGES: dict[str, Edge] = {
-    # the shift is fitted to six gas-phase π* energies at the level of theory of our reference data (docs/conventions.md)
+    # shift: fitted to six gas-phase π* energies at the level of theory of our reference data
     "C-K": Edge("C-K", "C", 6, EnergyGrid(280.0, 310.0, 301), shift=-6.6),
 }
 

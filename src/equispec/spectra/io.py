@@ -1,0 +1,225 @@
+"""Files of spectra: CSV and JSON (intensities for one polarisation) and HDF5 (the tensors, from which all follows).
+
+Equal spectra give equal bytes: no times and no random names are stored. A file is complete or absent.
+"""
+
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from equispec.errors import InputError
+from equispec.spectra.polarization import Polarization, PolarizationLike
+from equispec.spectra.sites import SiteSpectra
+from equispec.spectra.spectrum import Spectrum
+
+
+def save_spectra(
+    spectra: SiteSpectra,
+    path: str | Path,
+    *,
+    polarization: PolarizationLike = None,
+    sites: Sequence[int] | None = None,
+    per_site: bool = False,
+) -> Path:
+    """Write spectra in the format that the suffix names: .csv, .json, or .h5/.hdf5. Returns the path.
+
+    polarization: see `Polarization.parse`; None is isotropic. sites: atom indices to write (all by default), and to
+    sum in `total`. per_site: also one column per site in .csv and .json.
+    .csv: a `#`-prefixed line of JSON metadata, then `energy_eV,total[,site_<index>_<element>...]`.
+    .json: {"meta", "energy_eV", "total"[, "sites": [{"index", "element", "intensity"}]], "structure": {"z", "pos"}}.
+    .h5: `/energy` [E]; `/sites/index` [S]; `/sites/tensor` [S,E,3,3]; `/molecule/tensor` [E,3,3]; `/structure/{z,pos}`;
+    and, if a polarisation is given, `/intensity` [E] and `/sites/intensity` [S,E]; the metadata are attributes.
+
+    Raises InputError for an unknown suffix, a bad polarisation or site, and a path that cannot be written.
+    """
+    path = Path(path)
+    encode = _by_suffix(path, _WRITERS)
+    chosen = None if polarization is None else Polarization.parse(polarization)
+    selected = spectra if sites is None else spectra.select(sites)
+    write_bytes(path, encode(selected, chosen, per_site))
+    return path
+
+
+def load_spectra(path: str | Path) -> SiteSpectra:
+    """Read the tensors of a .h5 file back; InputError for a file that is missing, garbled or not of this kind."""
+    import h5py
+
+    path = Path(path)
+    _by_suffix(path, {".h5": None, ".hdf5": None})
+    _exists(path)
+    try:
+        with h5py.File(path, "r") as file:
+            arrays: list[Any] = [np.asarray(file[name]) for name in _H5_NAMES]
+            meta = {name: _decode(value) for name, value in file.attrs.items() if name not in _PER_FILE}
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is not a file of site spectra, or is damaged: {error}") from None
+    return SiteSpectra(*arrays, meta=meta)
+
+
+def load_spectrum(path: str | Path) -> Spectrum:
+    """Read the total of a .csv or .json file back; InputError if it is missing, garbled or of another kind."""
+    path = Path(path)
+    decode = _by_suffix(path, {".csv": _read_csv, ".json": _read_json})
+    _exists(path)
+    try:
+        return decode(path.read_text(encoding="utf-8"))
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise InputError(f"{path} is not a spectrum written by equispec, or is damaged: {error}") from None
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a whole file or none: into a neighbour first, then renamed. InputError where that is not possible."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(0, f"there is no folder {path.parent}")
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+# --- CSV and JSON ----------------------------------------------------------------------------------------------------
+
+
+def _encode_csv(spectra: SiteSpectra, polarization: Polarization | None, per_site: bool) -> bytes:
+    intensity = spectra.site_intensity(polarization)
+    columns, names = [spectra.energy, intensity.sum(axis=0)], ["energy_eV", "total"]
+    if per_site:
+        columns += list(intensity)
+        names += [f"site_{label}" for label in spectra.labels]
+    lines = [f"# {_json(_file_meta(spectra, polarization or Polarization()))}", ",".join(names)]
+    lines += [",".join(f"{value:.10g}" for value in row) for row in np.column_stack(columns)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _read_csv(text: str) -> Spectrum:
+    header, names, *rows = text.splitlines()
+    if not header.startswith("#") or names.split(",")[:2] != ["energy_eV", "total"]:
+        raise ValueError("it does not begin with '# {...}' and 'energy_eV,total'")
+    table = np.array([[float(value) for value in row.split(",")[:2]] for row in rows])
+    return Spectrum(table[:, 0], table[:, 1], json.loads(header[1:]))
+
+
+def _encode_json(spectra: SiteSpectra, polarization: Polarization | None, per_site: bool) -> bytes:
+    return (_json(spectra_to_dict(spectra, polarization, per_site)) + "\n").encode()
+
+
+def spectra_to_dict(
+    spectra: SiteSpectra, polarization: PolarizationLike = None, per_site: bool = False
+) -> dict[str, Any]:
+    """The content of the JSON form (see `save_spectra`) as plain Python data."""
+    polarization = Polarization.parse(polarization)
+    intensity = spectra.site_intensity(polarization)
+    content: dict[str, Any] = {
+        "meta": _file_meta(spectra, polarization),
+        "energy_eV": _plain(spectra.energy),
+        "total": _plain(intensity.sum(axis=0)),
+        "structure": {"z": spectra.z.tolist(), "pos": spectra.pos.tolist()},
+    }
+    if per_site:
+        elements = [label.split("_")[1] for label in spectra.labels]
+        content["sites"] = [
+            {"index": int(site), "element": element, "intensity": _plain(values)}
+            for site, element, values in zip(spectra.sites, elements, intensity, strict=True)
+        ]
+    return content
+
+
+def _read_json(text: str) -> Spectrum:
+    content = json.loads(text)
+    return Spectrum(np.array(content["energy_eV"], float), np.array(content["total"], float), content["meta"])
+
+
+def _plain(values: np.ndarray) -> list[float]:
+    return [float(f"{value:.10g}") for value in values]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+# --- HDF5 ------------------------------------------------------------------------------------------------------------
+
+_H5_NAMES = ("energy", "sites/tensor", "sites/index", "structure/z", "structure/pos")  # as SiteSpectra takes them
+_PER_FILE = ("sites", "polarization")  # metadata of the file, not of the spectra in it
+
+
+def _encode_h5(spectra: SiteSpectra, polarization: Polarization | None, per_site: bool) -> bytes:
+    import h5py
+
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        write_group(file, spectra, polarization)
+    return buffer.getvalue()
+
+
+def write_group(group: Any, spectra: SiteSpectra, polarization: PolarizationLike = None) -> None:
+    """Write spectra into an open, empty h5py file or group, in the layout of `save_spectra`.
+
+    `/intensity` [E] and `/sites/intensity` [S,E] are there only if a polarisation is given, not for None.
+    """
+    unit = spectra.meta.get("intensity_unit", "")
+    chosen = None if polarization is None else Polarization.parse(polarization)
+    datasets = [
+        ("energy", spectra.energy, "eV"),
+        ("sites/index", spectra.sites, ""),
+        ("sites/tensor", spectra.tensor, unit),
+        ("molecule/tensor", spectra.molecule().tensor, unit),
+        ("structure/z", spectra.z, ""),
+        ("structure/pos", spectra.pos, "Å"),
+    ]
+    if chosen is not None:
+        intensity = spectra.site_intensity(chosen)
+        datasets += [("intensity", intensity.sum(axis=0), unit), ("sites/intensity", intensity, unit)]
+    for name, values, unit_of in datasets:
+        dataset = group.create_dataset(name, data=values, track_times=False)
+        if unit_of:
+            dataset.attrs["unit"] = unit_of
+        if name.endswith("intensity") and chosen is not None:
+            dataset.attrs["polarization"] = _json(chosen.meta)
+    for key, value in _file_meta(spectra, chosen).items():
+        group.attrs[key] = value if isinstance(value, str | int | float) else _json(value)
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, str):
+        return json.loads(value) if value.startswith(("{", "[")) else value
+    return value.item() if isinstance(value, np.generic) else value
+
+
+# --- common ----------------------------------------------------------------------------------------------------------
+
+_Encoder = Callable[[SiteSpectra, Polarization | None, bool], bytes]
+_WRITERS: dict[str, _Encoder] = {".csv": _encode_csv, ".h5": _encode_h5, ".hdf5": _encode_h5, ".json": _encode_json}
+
+
+def _file_meta(spectra: SiteSpectra, polarization: Polarization | None) -> dict[str, Any]:
+    meta = spectra.meta | {"sites": spectra.sites.tolist()}
+    return meta if polarization is None else meta | {"polarization": polarization.meta}
+
+
+T = TypeVar("T")
+
+
+def _by_suffix(path: Path, table: dict[str, T]) -> T:
+    suffix = path.suffix.lower()
+    if suffix not in table:
+        raise InputError(f"{path}: unknown suffix {suffix!r}; known ones are {', '.join(table)}")
+    return table[suffix]
+
+
+def _exists(path: Path) -> None:
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
