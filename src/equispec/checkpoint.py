@@ -1,4 +1,4 @@
-"""The model folder: config.json (architecture, units, provenance) and weights.safetensors. Nothing is ever unpickled."""
+"""The model folder: config.json (architecture, units, provenance) and weights.safetensors; nothing is unpickled."""
 
 import hashlib
 import json

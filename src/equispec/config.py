@@ -1,10 +1,12 @@
 """The base of every configuration object: frozen, typed, and closed against misspelt keys."""
 
-from typing import Any, Self
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from equispec.errors import ConfigError
+
+C = TypeVar("C", bound="Config")
 
 
 class Config(BaseModel):
@@ -13,7 +15,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
-    def parse(cls, values: Any, where: str = "configuration") -> Self:
+    def parse(cls: type[C], values: Any, where: str = "configuration") -> C:
         """Build from plain data (YAML, JSON); raises ConfigError with one sentence naming the first offending key."""
         try:
             return cls.model_validate(values)

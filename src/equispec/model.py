@@ -91,7 +91,7 @@ class Model(nn.Module):
 
 
 def build(config: ModelConfig, dtype: torch.dtype = torch.float32) -> Model:
-    """A model with fresh weights. Constants (grids, radial centres) are computed in `dtype`, not rounded to it later."""
+    """A model with fresh weights. Constants (radial centres, ...) are computed in `dtype`, not rounded to it later."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

@@ -4,8 +4,6 @@ Two searches that return the same pairs: `neighbor_list` (vesin, cell lists: one
 and `neighbor_list_batch` (all pairs at once, vectorised: many small structures).
 """
 
-import math
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -50,30 +48,30 @@ def neighbor_list_batch(
     width = int(counts.max()) if len(counts) else 0
     first = torch.cumsum(counts, 0) - counts
     slot = torch.arange(len(system), device=pos.device) - first[system]
+    periodic = cell * pbc[:, :, None]
+    # columns are the reciprocal vectors of the periodic directions, zero for the others
+    reciprocal = torch.linalg.pinv(periodic.double()) if pbc.any() else torch.zeros_like(cell, dtype=torch.float64)
+    home = torch.einsum("na,nab->nb", pos.detach().double(), reciprocal[system]).floor().to(pos.dtype)
+    inside = pos.detach() - torch.einsum("nb,nba->na", home, periodic[system])
     padded = pos.new_full((n_systems, width, 3), torch.nan)  # nan: a padding atom is near nothing
-    padded[system, slot] = pos.detach()
+    padded[system, slot] = inside
 
-    shifts = _image_shifts(cell, pbc, cutoff)  # (I, 3)
+    shifts = _image_shifts(reciprocal, cutoff).to(pos)  # (I, 3)
     allowed = (pbc[:, None, :] | (shifts == 0)[None]).all(-1)  # (S, I)
     offset = torch.einsum("ka,sab->skb", shifts, cell)  # (S, I, 3)
     d2 = (padded[:, None, None, :, :] - padded[:, None, :, None, :] + offset[:, :, None, None, :]).square().sum(-1)
     near = (d2 < cutoff**2) & allowed[:, :, None, None]
-    home = (shifts == 0).all(-1)
-    near[:, home] &= ~torch.eye(width, dtype=torch.bool, device=pos.device)
+    near[:, (shifts == 0).all(-1)] &= ~torch.eye(width, dtype=torch.bool, device=pos.device)
     s, k, i, j = near.nonzero(as_tuple=True)
-    return _sorted(torch.stack([first[s] + i, first[s] + j]), shifts[k])
+    edge_index = torch.stack([first[s] + i, first[s] + j])
+    return _sorted(edge_index, shifts[k] + home[edge_index[0]] - home[edge_index[1]])
 
 
-def _image_shifts(cell: Tensor, pbc: Tensor, cutoff: float) -> Tensor:
-    """Integer image shifts that can hold a neighbour, for atoms anywhere within their own cell or up to one cell away."""
-    repeats = [0, 0, 0]
-    for box, periodic in zip(cell.double(), pbc, strict=True):
-        for axis in range(3):
-            if periodic[axis]:
-                others = torch.linalg.cross(box[(axis + 1) % 3], box[(axis + 2) % 3])
-                height = float(torch.dot(box[axis], others).abs() / torch.linalg.vector_norm(others))
-                repeats[axis] = max(repeats[axis], math.ceil(cutoff / height) + 1)
-    ranges = [torch.arange(-n, n + 1, dtype=cell.dtype, device=cell.device) for n in repeats]
+def _image_shifts(reciprocal: Tensor, cutoff: float) -> Tensor:
+    """Integer image shifts that can hold a neighbour, for atoms within their own cells of any of the structures."""
+    lengths = torch.linalg.vector_norm(reciprocal, dim=1)  # (S, 3), one over the heights of the cells
+    repeats = (lengths * cutoff + 1e-6 * (lengths > 0)).ceil().amax(0)  # an atom may sit a rounding error outside
+    ranges = [torch.arange(-n, n + 1, device=reciprocal.device) for n in repeats.tolist()]
     return torch.cartesian_prod(*ranges)
 
 

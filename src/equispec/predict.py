@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from jaxtyping import Float
 from torch import Tensor
 
@@ -90,7 +91,9 @@ class Predictor:
         """Whether the model takes one direction at a time, so that its tensor is put together from six directions."""
         return self.members[0].model.directional
 
-    def spectrum(self, structure: Structure, edge: str | None = None, sites: Sequence[int] | None = None) -> SiteSpectra:
+    def spectrum(
+        self, structure: Structure, edge: str | None = None, sites: Sequence[int] | None = None
+    ) -> SiteSpectra:
         """Absorption tensors T(E) of the absorbing atoms of one structure, [sites, E, 3, 3] in 1/eV.
 
         `structure`: ASE atoms, a file (its first frame), or a SMILES; `sites`: atom indices, default all atoms of the
@@ -155,7 +158,9 @@ class Predictor:
     def _check_domain(self, atoms: Atoms, where: str) -> None:
         capacity = getattr(self.members[0].model.backbone, "max_z", None)
         if capacity is not None and atoms.numbers.max() > capacity:
-            raise InputError(f"{where}: atomic number {atoms.numbers.max()}; this model knows elements up to {capacity}")
+            raise InputError(
+                f"{where}: atomic number {atoms.numbers.max()}; this model knows elements up to {capacity}"
+            )
         for concern in self.concerns(atoms):
             warnings.warn(f"{where}: {concern}", DomainWarning, stacklevel=2)
 
@@ -165,12 +170,14 @@ class Predictor:
         if known is None:
             return []
         found = []
-        unseen = sorted(set(atoms.symbols[i] for i in range(len(atoms)) if atoms.numbers[i] not in known["elements"]))
+        unseen = [chemical_symbols[z] for z in np.unique(atoms.numbers) if z not in known["elements"]]
         if unseen:
             found.append(f"the model has never seen the element {' or '.join(unseen)}")
         heavy = int((atoms.numbers > 1).sum())
         if heavy > known["max_heavy_atoms"]:
-            found.append(f"{heavy} heavy atoms, more than the {known['max_heavy_atoms']} of any molecule it was trained on")
+            found.append(
+                f"{heavy} heavy atoms, more than the {known['max_heavy_atoms']} of any molecule it was trained on"
+            )
         charge = atoms.info.get("charge", 0)
         if charge not in known["charges"]:
             found.append(f"total charge {charge}, which it was not trained on and does not take into account")

@@ -40,7 +40,9 @@ class DirectionalHead(nn.Module):
         if config.layers == 1:
             self.layers = nn.Sequential(dense(widths.scalar, n))
         else:
-            self.layers = mlp(widths.scalar, config.hidden or widths.scalar, n, ACTIVATIONS[config.activation])
+            self.layers = mlp(
+                widths.scalar, config.hidden or widths.scalar, n, ACTIVATIONS[config.activation], config.dropout
+            )
         self.register_buffer("intensity_scale", torch.ones((), dtype=torch.float64))
 
     def initialise(self, statistics: SpectrumStatistics) -> None:

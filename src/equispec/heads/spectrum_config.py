@@ -1,6 +1,6 @@
 """What all heads for site spectra share: the edge, the energy grid, and the start from the mean spectrum."""
 
-from typing import Annotated, Self
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -22,7 +22,7 @@ class GridConfig(Config):
     n: Annotated[int, Field(ge=2)]
 
     @model_validator(mode="after")
-    def _rising(self) -> Self:
+    def _rising(self) -> "GridConfig":
         if not self.stop > self.start:
             raise ValueError(f"stop = {self.stop} eV must lie above start = {self.start} eV")
         return self
@@ -33,6 +33,7 @@ class SiteSpectrumConfig(Config):
 
     edge: Annotated[str, AfterValidator(_known_edge)] = "C-K"
     grid: GridConfig | None = Field(None, description="default: the grid of the edge")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the inputs of each dense layer dropped in training")
 
     @property
     def energy_grid(self) -> EnergyGrid:
@@ -40,5 +41,3 @@ class SiteSpectrumConfig(Config):
         if self.grid is None:
             return EDGES[self.edge].grid
         return EnergyGrid(self.grid.start, self.grid.stop, self.grid.n)
-
-

@@ -45,7 +45,8 @@ class DyadTensorHead(nn.Module):
         self.element = EDGES[config.edge].z
         self.n_energies = config.energy_grid.n
         self.mix = dense(widths.dyad, config.channels, bias=False)
-        self.weights = mlp(widths.scalar, widths.scalar, (config.channels + 1) * self.n_energies)
+        n_weights = (config.channels + 1) * self.n_energies
+        self.weights = mlp(widths.scalar, widths.scalar, n_weights, dropout=config.dropout)
         self.register_buffer("intensity_scale", torch.ones((), dtype=torch.float64))
 
     def initialise(self, statistics: SpectrumStatistics) -> None:
@@ -103,7 +104,7 @@ class SquareTensorHead(nn.Module):
         self.edge_gate = mlp(2 * f, f, 2 * k)
         self.neighbor_vectors = dense(widths.vector, k, bias=False)
         self.own_vectors = dense(widths.vector, 2 * k, bias=False)
-        self.coefficients = mlp(f, f, (3 * k + 1) * self.n_energies)
+        self.coefficients = mlp(f, f, (3 * k + 1) * self.n_energies, dropout=config.dropout)
         self.register_buffer("intensity_scale", torch.ones((), dtype=torch.float64))
 
     def initialise(self, statistics: SpectrumStatistics) -> None:

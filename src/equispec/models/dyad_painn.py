@@ -1,7 +1,7 @@
 """Dyad-PaiNN: the n-linear form of ISD-PaiNN, which carries every direction at once.
 
-ISD-PaiNN (Shibata & Mizoguchi, Digital Discovery 3, 649 (2024)) starts its vectors from the direction n (eq 3) and moves
-them with a message that is even under inversion of the structure (eq 4). Here the vector stream is kept strictly
+ISD-PaiNN (Shibata & Mizoguchi, Digital Discovery 3, 649 (2024)) starts its vectors from the direction n (eq 3) and
+moves them with a message that is even under inversion of the structure (eq 4). Here the vector stream is kept strictly
 *linear* in n: its gates and filters depend on scalars that never see n. Then v_i(n) = Y_i n, and the network propagates
 the 3x3 matrices Y_i, the images of the three basis directions, in one pass. Y -> R Y Rᵀ under every R of O(3).
 

@@ -73,7 +73,8 @@ class ISDPaiNN(nn.Module):
         super().__init__()
         self.config = config
         f = config.features
-        self.widths = FeatureWidths(scalar=f, vector=f)
+        # its vectors are odd in n and even under inversion: not the polar vectors that a head may ask for
+        self.widths = FeatureWidths(scalar=f)
         self.max_z = config.n_elements
         self.scalar_embedding = _embedding(config.n_elements, f)
         if config.directional_embedding:

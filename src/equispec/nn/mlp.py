@@ -20,6 +20,11 @@ class ScaledSiLU(nn.Module):
         return torch.nn.functional.silu(x) * (1 / 0.6)
 
 
-def mlp(n_in: int, n_hidden: int, n_out: int, activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
-    """Two dense layers with an activation between them."""
-    return nn.Sequential(dense(n_in, n_hidden), activation(), dense(n_hidden, n_out))
+def mlp(
+    n_in: int, n_hidden: int, n_out: int, activation: type[nn.Module] = nn.SiLU, dropout: float = 0.0
+) -> nn.Sequential:
+    """Two dense layers with an activation between them; with dropout, before each of them."""
+    layers = [dense(n_in, n_hidden), activation(), dense(n_hidden, n_out)]
+    if dropout > 0:
+        layers = [nn.Dropout(dropout), *layers[:2], nn.Dropout(dropout), layers[2]]
+    return nn.Sequential(*layers)

@@ -1,4 +1,4 @@
-"""Sums over the edges of each atom. Edges are sorted by receiver, which makes the scatter run through memory in order."""
+"""Sums over the edges of each atom. Edges are sorted by receiver: the sum runs through memory in order."""
 
 from jaxtyping import Float, Int
 from torch import Tensor

@@ -22,7 +22,7 @@ class MetricsTable(pl.Callback):
                 rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
         partial = self.path.with_suffix(".partial")
         with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.COLUMNS)
+            writer = csv.DictWriter[str](file, self.COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.path)
@@ -33,4 +33,4 @@ class MetricsTable(pl.Callback):
         row |= {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         row["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}"
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.COLUMNS).writerow(row)
+            csv.DictWriter[str](file, self.COLUMNS).writerow(row)

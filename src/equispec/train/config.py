@@ -27,7 +27,9 @@ class DataConfig(Config):
     store: Path = Field(description="HDF5 store of sticks; a relative path is taken from the folder of the config")
     split: SplitConfig = SplitConfig()
     broadening: BroadeningConfig = BroadeningConfig()
-    train_sites: PositiveInt | None = Field(None, description="use only about this many training sites (learning curve)")
+    train_sites: PositiveInt | None = Field(
+        None, description="use only about this many training sites (learning curve)"
+    )
 
 
 class OptimConfig(Config):
@@ -35,17 +37,17 @@ class OptimConfig(Config):
 
     seed: NonNegativeInt = 0
     epochs: PositiveInt = 300
-    batch_size: PositiveInt = Field(8, description="molecules per step")
+    batch_size: PositiveInt = Field(default=8, description="molecules per step")
     optimizer: Literal["adamw", "adam"] = "adamw"
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.01
     schedule: Literal["cosine", "constant"] = "cosine"
-    clip: PositiveFloat | None = Field(5.0, description="largest norm of the gradient")
-    ema: float | None = Field(0.99, gt=0, lt=1, description="decay of the moving average of the weights, per step")
-    patience: PositiveInt | None = Field(60, description="stop after this many epochs without improvement")
-    smooth_loss: NonNegativeFloat = Field(4.0, description="weight of the loss of the smoothed residual")
+    clip: PositiveFloat | None = Field(default=5.0, description="largest norm of the gradient")
+    ema: float | None = Field(default=0.99, gt=0, lt=1, description="decay of the moving average of the weights, per step")
+    patience: PositiveInt | None = Field(default=60, description="stop after this many epochs without improvement")
+    smooth_loss: NonNegativeFloat = Field(default=4.0, description="weight of the loss of the smoothed residual")
     directions: Literal["together", "separate", "random"] = Field(
-        "together",
+        default="together",
         description="directional models: x, y and z in one step, one optimiser step each (the paper), or random axes",
     )
 

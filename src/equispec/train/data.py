@@ -98,7 +98,7 @@ def collate_batches(items: Sequence[Batch]) -> Batch:
 
 
 class EpochSampler(Sampler[int]):
-    """A random order that depends on (seed, epoch) alone, so that a resumed run draws what the killed one would have."""
+    """A random order that depends on (seed, epoch) alone: a resumed run draws what the killed one would have."""
 
     def __init__(self, n: int, seed: int) -> None:
         self.n, self.seed, self.epoch = n, seed, 0

@@ -36,6 +36,8 @@ class SpectraModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum over the labelled sites divided by a constant, so that every label weighs the same whatever its batch."""
+        # what is dropped, and random directions, depend on (seed, step) alone: a resumed run repeats the killed one
+        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
         if self.model.directional:
             directions = self._training_directions(batch_idx)
             residual = directional_residual(self.model, batch, directions)
@@ -51,9 +53,8 @@ class SpectraModule(pl.LightningModule):
         match self.config.directions:
             case "separate":
                 return axes[batch_idx % 3][None]
-            case "random":  # three orthogonal directions, a function of (seed, step) alone
-                generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.global_step)
-                return torch.linalg.qr(torch.randn(3, 3, generator=generator)).Q.to(self.device)
+            case "random":  # three orthogonal directions
+                return torch.linalg.qr(torch.randn(3, 3)).Q.to(self.device)
             case _:
                 return axes
 

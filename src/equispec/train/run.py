@@ -34,7 +34,9 @@ LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
 def start(config: TrainingConfig, run: Path, progress: bool = True) -> Path:
     """Train from the beginning in a new run folder; returns the model folder. InputError if the folder is in use."""
     if run.exists() and any(run.iterdir()):
-        raise InputError(f"the run folder {run} is not empty; choose another with -o, or continue it with --resume {run}")
+        raise InputError(
+            f"the run folder {run} is not empty; choose another with -o, or continue it with --resume {run}"
+        )
     try:
         run.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -45,7 +47,7 @@ def start(config: TrainingConfig, run: Path, progress: bool = True) -> Path:
 
 
 def resume(run: Path, progress: bool = True) -> Path:
-    """Continue a run that was stopped or killed, to the same weights as if it had not been; returns the model folder."""
+    """Continue a run that was killed, to the same weights as if it had not been; returns the model folder."""
     if not (run / "config.yaml").is_file():
         raise InputError(f"{run} is not a run folder: it has no config.yaml")
     last = run / LAST
@@ -134,7 +136,7 @@ def _save_best(
         "broadening": config.data.broadening.model_dump(),
         "intensity_unit": "1/eV; times intensity_scale: (e a0)^2/eV",
         "intensity_scale": statistics.mean_intensity,
-        "statistics": statistics.model_dump(mode="json"),
+        "statistics": statistics.to_dict(),
         "parameters": parameter_count(model),
         "training": {
             "config": config.model_dump(mode="json", exclude={"data": {"store"}}),
