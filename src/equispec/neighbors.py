@@ -49,8 +49,10 @@ def neighbor_list_batch(
     first = torch.cumsum(counts, 0) - counts
     slot = torch.arange(len(system), device=pos.device) - first[system]
     periodic = cell * pbc[:, :, None]
-    # columns are the reciprocal vectors of the periodic directions, zero for the others
-    reciprocal = torch.linalg.pinv(periodic.double()) if pbc.any() else torch.zeros_like(cell, dtype=torch.float64)
+    # columns are the reciprocal vectors of the periodic directions, exactly zero for the others
+    reciprocal = torch.zeros_like(cell, dtype=torch.float64)
+    if pbc.any():
+        reciprocal = torch.linalg.pinv(periodic.double()) * pbc[:, None, :]
     home = torch.einsum("na,nab->nb", pos.detach().double(), reciprocal[system]).floor().to(pos.dtype)
     inside = pos.detach() - torch.einsum("nb,nba->na", home, periodic[system])
     padded = pos.new_full((n_systems, width, 3), torch.nan)  # nan: a padding atom is near nothing
