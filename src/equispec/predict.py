@@ -3,22 +3,22 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 from jaxtyping import Float
-from torch import Tensor
 
-from equispec import __version__
 from equispec.checkpoint import Checkpoint, load_model
 from equispec.data.atoms import check_structure, graphs_from_many
 from equispec.data.structures import atoms_from_smiles, read_structures
 from equispec.errors import DomainWarning, InputError
 from equispec.graph import AtomGraph, along_directions
 from equispec.model import Model
-from equispec.spectra import EDGES, SiteSpectra
+from equispec.spectra import EDGES, Broadening, SiteSpectra, spectra_meta
 
 SHIPPED = Path(__file__).parent / "assets" / "models"
 BATCH_ATOMS = 1000  # atoms per batch: bounds the memory, whatever the number of structures
@@ -77,12 +77,12 @@ class Predictor:
 
     def __init__(self, members: Sequence[Checkpoint]) -> None:
         first = members[0]
-        heads = [member.model.config.heads[0].model_dump(include={"edge", "grid"}) for member in members]
-        if any(head != heads[0] for head in heads) or len({m.model.cutoff for m in members}) > 1:
-            raise InputError("the members of an ensemble must have the same edge, energy grid and cutoff")
+        kinds = [(m.model.outputs, m.model.cutoff, m.model.max_neighbors, _spectrum_config(m)) for m in members]
+        if any(kind != kinds[0] for kind in kinds):
+            raise InputError("the members of an ensemble must have the same output, edge, energy grid and cutoff")
         self.members = tuple(members)
         self.edge: str = first.metadata["edge"]
-        self.energies: Float[np.ndarray, "energy"] = first.model.config.heads[0].energy_grid.energies  # type: ignore[attr-defined]
+        self.energies: Float[np.ndarray, "energy"] = first.model.config.heads[0].energy_grid.energies  # type: ignore
         parameter = next(first.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
 
@@ -109,9 +109,7 @@ class Predictor:
         self._check_edge(edge)
         for batch in _batches(structures):
             graph = self._graph(batch, sites)
-            with torch.no_grad():
-                tensor = torch.stack([self._tensor(member.model, graph) for member in self.members]).mean(0)
-            yield from self._unpack(batch, graph, tensor)
+            yield from self._unpack(batch, graph, self._tensor(graph))
 
     def along(
         self, structure: Structure, direction: Sequence[float], sites: Sequence[int] | None = None
@@ -185,58 +183,52 @@ class Predictor:
             found.append(f"spin multiplicity {atoms.info['spin']}; it was trained on closed shells")
         return found
 
-    def _tensor(self, model: Model, graph: AtomGraph) -> Float[Tensor, "sites E 3 3"]:
-        if not model.directional:
-            return model(graph)["absorption_tensor"]
-        return tensor_from_directions(model, graph)
+    def _tensor(self, graph: AtomGraph) -> Float[np.ndarray, "sites E 3 3"]:
+        """The mean over the members; a directional model answers for six directions, which define a tensor."""
+        asked = graph
+        if self.directional:
+            directions = torch.as_tensor(QUADRATIC_DIRECTIONS, dtype=self.dtype, device=self.device)
+            asked = along_directions(graph, directions)
+        name = "absorption" if self.directional else "absorption_tensor"
+        with torch.no_grad():
+            values = torch.stack([member.model(asked)[name] for member in self.members]).mean(0).double().cpu().numpy()
+        return tensor_from_directions(values.reshape(6, -1, values.shape[-1])) if self.directional else values
 
-    def _unpack(self, batch: Sequence[Atoms], graph: AtomGraph, tensor: Tensor) -> Iterator[SiteSpectra]:
+    def _unpack(self, batch: Sequence[Atoms], graph: AtomGraph, tensor: np.ndarray) -> Iterator[SiteSpectra]:
         mask, system = graph.atom_data["absorber"], graph.system
-        counts = torch.bincount(system[mask], minlength=len(batch)).tolist()
-        tensors = tensor.double().cpu().split(counts)
+        counts = torch.bincount(system[mask], minlength=len(batch)).cumsum(0).tolist()
+        tensors = np.split(tensor, counts[:-1])
         starts = np.cumsum([0, *(len(atoms) for atoms in batch)])
         flags = mask.cpu().numpy()
         for i, atoms in enumerate(batch):
             yield SiteSpectra(
                 energy=self.energies,
-                tensor=tensors[i].numpy(),
+                tensor=tensors[i],
                 sites=np.flatnonzero(flags[starts[i] : starts[i + 1]]),
                 z=atoms.numbers.astype(np.int64),
                 pos=atoms.positions.copy(),
                 meta=self._meta(atoms),
             )
 
-    def _meta(self, atoms: Atoms) -> dict[str, object]:
-        first = self.members[0]
-        return {
-            "model": [m.name for m in self.members] if len(self.members) > 1 else first.name,
-            "model_hash": [m.hash for m in self.members] if len(self.members) > 1 else first.hash,
-            "equispec_version": __version__,
-            "structure": structure_name(atoms),
-            "edge": self.edge,
-            "energy_unit": "eV",
-            "intensity_unit": "1/eV",
-            "intensity_scale": first.metadata.get("intensity_scale"),
-            "shift_eV": first.metadata.get("shift_eV"),
-            "broadening": first.metadata.get("broadening"),
-            "outside_domain": self.concerns(atoms),
-        }
+    def _meta(self, atoms: Atoms) -> dict[str, Any]:
+        metadata = self.members[0].metadata
+        widths = metadata.get("broadening")
+        meta = spectra_meta(
+            EDGES[self.edge],
+            "1/eV",
+            model=", ".join(member.name for member in self.members),
+            model_hash=", ".join(member.hash for member in self.members),
+            broadening=Broadening(**widths) if widths else None,
+            shift=metadata.get("shift_eV"),
+        )
+        meta |= {"structure": structure_name(atoms), "outside_domain": self.concerns(atoms)}
+        if self.directional:
+            meta["tensor"] = "fitted to six directions of a directional model"
+        return meta
 
 
-def tensor_from_directions(model: Model, graph: AtomGraph) -> Float[Tensor, "sites E 3 3"]:
-    """The tensor that agrees with a directional model along x, y, z and the three diagonals between them.
-
-    T_aa = S(e_a), T_ab = S((e_a + e_b)/√2) - ½ (S(e_a) + S(e_b)). Exact if S is quadratic in n, which the directional
-    network does not guarantee.
-    """
-    axes = torch.eye(3, dtype=graph.pos.dtype, device=graph.pos.device)
-    pairs = ((0, 1), (0, 2), (1, 2))
-    diagonals = torch.stack([axes[a] + axes[b] for a, b in pairs]) * 0.5**0.5
-    s = model(along_directions(graph, torch.cat([axes, diagonals])))["absorption"].unflatten(0, (6, -1))  # (6, S, E)
-    tensor = torch.diag_embed(s[:3].movedim(0, -1))
-    for k, (a, b) in enumerate(pairs):
-        tensor[..., a, b] = tensor[..., b, a] = s[3 + k] - 0.5 * (s[a] + s[b])
-    return tensor
+def _spectrum_config(member: Checkpoint) -> dict[str, Any]:
+    return member.model.config.heads[0].model_dump(include={"edge", "grid"})
 
 
 def structure_name(atoms: Atoms) -> str:
