@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +16,14 @@ from equispec.data.atoms import check_structure, graphs_from_many
 from equispec.data.structures import atoms_from_smiles, read_structures
 from equispec.errors import DomainWarning, InputError
 from equispec.graph import AtomGraph, along_directions
-from equispec.model import Model
-from equispec.spectra import EDGES, Broadening, SiteSpectra, spectra_meta
+from equispec.spectra import (
+    EDGES,
+    QUADRATIC_DIRECTIONS,
+    Broadening,
+    SiteSpectra,
+    spectra_meta,
+    tensor_from_directions,
+)
 
 SHIPPED = Path(__file__).parent / "assets" / "models"
 BATCH_ATOMS = 1000  # atoms per batch: bounds the memory, whatever the number of structures
