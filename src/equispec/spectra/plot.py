@@ -49,7 +49,7 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def _styled(draw: Callable[P, R]) -> Callable[P, R]:
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Run a drawing function with our style, whatever the user's own settings are."""
 
     @functools.wraps(draw)
@@ -64,7 +64,7 @@ def _styled(draw: Callable[P, R]) -> Callable[P, R]:
     return styled
 
 
-@_styled
+@styled
 def plot_spectra(
     spectra: SiteSpectra,
     path: str | Path | None = None,
@@ -116,10 +116,10 @@ def plot_spectra(
         _draw_sites(next(rows), spectra, reference, Polarization.parse(site_polarization))
     axes[-1].set_xlabel("Energy (eV)")
     axes[-1].set_xlim(*(window or _common_window(spectra, reference)))
-    return _finish(figure, path)
+    return write_figure(figure, path)
 
 
-@_styled
+@styled
 def plot_percentiles(
     energy: Float[np.ndarray, "energy"],
     predicted: Float[np.ndarray, "spectra energy"],
@@ -138,15 +138,15 @@ def plot_percentiles(
     check_suffix(path)
     figure, axes = _figure([1.45] * len(captions))
     for axis, ours, theirs, caption in zip(axes, predicted, reference, captions, strict=True):
-        _draw_pair(axis, energy, ours, energy, theirs, CYCLE[0], names)
+        draw_pair(axis, energy, ours, energy, theirs, CYCLE[0], names)
         axis.set_title(caption, loc="left", fontsize=8.5)
-        _from_zero(axis, ours, theirs)
+        from_zero(axis, ours, theirs)
     figure.suptitle(title, fontsize=10.0)
     axes[0].legend(loc="upper right")
     _label_group(axes, f"Absorption ({intensity_unit})")
     axes[-1].set_xlabel("Energy (eV)")
     axes[-1].set_xlim(energy[0], energy[-1])
-    return _finish(figure, path)
+    return write_figure(figure, path)
 
 
 def check_suffix(path: str | Path | None) -> None:
@@ -182,7 +182,7 @@ def _draw_overlay(axis: "Axes", spectra: SiteSpectra, chosen: Sequence[Polarizat
             linestyle=("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))[k % 4],
             label=_name(polarization),
         )
-    _from_zero(axis, *(spectra.site_intensity(polarization).sum(axis=0) for polarization in chosen))
+    from_zero(axis, *(spectra.site_intensity(polarization).sum(axis=0) for polarization in chosen))
     axis.legend(loc="upper right")
 
 
@@ -197,17 +197,18 @@ def _draw_comparison(
     for k, (axis, polarization) in enumerate(zip(axes, chosen, strict=True)):
         ours = spectra.site_intensity(polarization).sum(axis=0)
         theirs = reference.site_intensity(polarization).sum(axis=0)
-        _draw_pair(axis, spectra.energy, ours, reference.energy, theirs, _colour(polarization, k), names)
+        draw_pair(axis, spectra.energy, ours, reference.energy, theirs, _colour(polarization, k), names)
         _caption(axis, _name(polarization))
         drawn += [ours, theirs]
     for axis in axes:  # one scale, so that the panels show the anisotropy
-        _from_zero(axis, *drawn)
+        from_zero(axis, *drawn)
     axes[0].legend(loc="upper right")
 
 
-def _draw_pair(
+def draw_pair(
     axis: "Axes", energy: Any, ours: Any, reference_energy: Any, theirs: Any, colour: str, names: tuple[str, str]
 ) -> None:
+    """A predicted spectrum as a line over its reference, a shaded area."""
     axis.fill_between(reference_energy, theirs, color=REFERENCE_GREY, alpha=0.25, linewidth=0)
     axis.plot(energy, ours, color=colour, label=names[0])
     axis.plot(reference_energy, theirs, color=REFERENCE_GREY, linewidth=1.0, linestyle="--", label=names[1], zorder=1.9)
@@ -273,7 +274,8 @@ def _figure(heights: Sequence[float]) -> tuple["Figure", list["Axes"]]:
     return figure, list(axes[:, 0])
 
 
-def _finish(figure: "Figure", path: str | Path | None) -> "Figure":
+def write_figure(figure: "Figure", path: str | Path | None) -> "Figure":
+    """Write the figure where a path is given, whole or not at all and without a date; returns the figure."""
     if path is not None:
         suffix = Path(path).suffix.lower()
         buffer = io.BytesIO()
@@ -292,7 +294,7 @@ def _label_group(axes: Sequence["Axes"], label: str) -> None:
         axis.yaxis.set_major_locator(MaxNLocator(3 if len(axes) > 1 else 5))
 
 
-def _from_zero(axis: "Axes", *curves: np.ndarray) -> None:
+def from_zero(axis: "Axes", *curves: np.ndarray) -> None:
     """Vertical limits from zero, or from the lowest value where a curve goes clearly below it."""
     low, high = min(curve.min() for curve in curves), max(curve.max() for curve in curves)
     axis.set_ylim(1.1 * low if low < -0.005 * high else 0.0, 1.1 * high if high > 0 else 1.0)
