@@ -28,24 +28,38 @@ from equispec.spectra.compare import (
 )
 from equispec.spectra.film import film_intensity, molecular_axis, saupe_matrix, saupe_of_tilt
 from equispec.spectra.grid import EDGES, PUBLISHED_C_K_GRID, Edge, EnergyGrid
-from equispec.spectra.io import load_spectra, load_spectrum, save_spectra, spectra_to_dict, write_bytes, write_group
+from equispec.spectra.io import (
+    check_writable,
+    load_spectra,
+    load_spectrum,
+    save_spectra,
+    spectra_to_dict,
+    write_bytes,
+    write_group,
+)
+from equispec.spectra.peaks import Anisotropy, Peak, PeakRow, find_peaks, peak_rows
 from equispec.spectra.plot import check_suffix, plot_percentiles, plot_spectra
 from equispec.spectra.polarization import Polarization, PolarizationLike
 from equispec.spectra.sites import SiteSpectra, spectra_meta
 from equispec.spectra.spectrum import Spectrum, TensorSpectrum
+from equispec.spectra.stream import SpectraWriter, iterate_spectra
 
 __all__ = [
     "EDGES",
     "PAPER_SIGMA",
     "PUBLISHED_C_K_GRID",
     "QUADRATIC_DIRECTIONS",
+    "Anisotropy",
     "Broadening",
     "Edge",
     "EnergyGrid",
     "ErrorSummary",
+    "Peak",
+    "PeakRow",
     "Polarization",
     "PolarizationLike",
     "SiteSpectra",
+    "SpectraWriter",
     "Spectrum",
     "SplitError",
     "TensorSpectrum",
@@ -53,16 +67,20 @@ __all__ = [
     "broaden_spectrum",
     "broaden_sticks",
     "check_suffix",
+    "check_writable",
     "directional",
     "directional_error",
     "film_intensity",
+    "find_peaks",
     "gaussian_matrix",
     "isotropic_part",
+    "iterate_spectra",
     "load_spectra",
     "load_spectrum",
     "molecular_axis",
     "mse",
     "paper_broad_mse",
+    "peak_rows",
     "percentile_indices",
     "plot_percentiles",
     "plot_spectra",

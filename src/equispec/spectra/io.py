@@ -6,7 +6,8 @@ Equal spectra give equal bytes: no times and no random names are stored. A file 
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,11 +55,9 @@ def load_spectra(path: str | Path) -> SiteSpectra:
     _exists(path)
     try:
         with h5py.File(path, "r") as file:
-            arrays: list[Any] = [np.asarray(file[name]) for name in _H5_NAMES]
-            meta = {name: _decode(value) for name, value in file.attrs.items() if name not in _PER_FILE}
+            return read_group(file)
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a file of site spectra, or is damaged: {error}") from None
-    return SiteSpectra(*arrays, meta=meta)
 
 
 def load_spectrum(path: str | Path) -> Spectrum:
@@ -74,18 +73,32 @@ def load_spectrum(path: str | Path) -> Spectrum:
 
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write a whole file or none: into a neighbour first, then renamed. InputError where that is not possible."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(0, "it is a folder")
-        if not path.parent.is_dir():
-            raise FileNotFoundError(0, f"there is no folder {path.parent}")
+    with neighbour(path) as partial:
         try:
             partial.write_bytes(content)
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def check_writable(path: str | Path | None) -> None:
+    """InputError unless the path is None or a file can be written there: call it before long work."""
+    if path is not None:
+        with neighbour(path) as partial:
+            partial.touch()
+            partial.unlink()
+
+
+@contextmanager
+def neighbour(path: str | Path) -> Iterator[Path]:
+    """Name of the file to write before it is renamed to `path`; failures within become one InputError."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        if not path.parent.is_dir():
+            raise FileNotFoundError(0, f"there is no folder {path.parent}")
+        yield path.with_name(f".{path.name}.{os.getpid()}.part")
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
 
@@ -191,6 +204,13 @@ def write_group(group: Any, spectra: SiteSpectra, polarization: PolarizationLike
             dataset.attrs["polarization"] = _json(chosen.meta)
     for key, value in _file_meta(spectra, chosen).items():
         group.attrs[key] = value if isinstance(value, str | int | float) else _json(value)
+
+
+def read_group(group: Any) -> SiteSpectra:
+    """Read what `write_group` wrote into an open h5py file or group; KeyError if something is missing."""
+    arrays: list[Any] = [np.asarray(group[name]) for name in _H5_NAMES]
+    meta = {name: _decode(value) for name, value in group.attrs.items() if name not in _PER_FILE}
+    return SiteSpectra(*arrays, meta=meta)
 
 
 def _decode(value: Any) -> Any:
