@@ -199,14 +199,14 @@ def read_state_dict(file: Path) -> Weights:
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"cannot read the checkpoint {file}: {error.strerror or error}") from None
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"cannot read the checkpoint {file}: {error.strerror}") from None
     except pickle.UnpicklingError:
         raise InputError(
             f"{file} is refused: it is not a checkpoint of torch.save, or holds objects that would run code when read; "
             "save the state dict alone"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError):
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError, TypeError):
         raise InputError(f"{file} is damaged or not a checkpoint written by torch.save") from None
     state = content.get("model_state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
