@@ -108,29 +108,35 @@ class Predictor:
         return next(self.spectra([_as_atoms(structure)], edge, sites))
 
     def spectra(
-        self, structures: Iterable[Atoms], edge: str | None = None, sites: Sequence[int] | None = None
+        self,
+        structures: Iterable[Atoms],
+        edge: str | None = None,
+        sites: Sequence[int] | None = None,
+        direction: Sequence[float] | None = None,
     ) -> Iterator[SiteSpectra]:
-        """The spectra of many structures, in their order, as they come: memory does not grow with their number."""
+        """The spectra of many structures, in their order, as they come: memory does not grow with their number.
+
+        `direction`: where the tensors must agree exactly with a directional model, which no tensor does everywhere;
+        they are corrected by the smallest matrix that brings this about. Tensor models need no such correction.
+        """
         self._check_edge(edge)
+        n = None if direction is None else _unit_vector(direction)
         for batch in _batches(structures):
             graph = self._graph(batch, sites)
-            yield from self._unpack(batch, graph, self._tensor(graph))
+            tensor = self._tensor(graph)
+            if n is not None and self.directional:
+                exact = self._along(graph, n[None])[0]
+                tensor = tensor + (exact - tensor @ n @ n)[..., None, None] * np.outer(n, n)
+            yield from self._unpack(batch, graph, tensor)
 
     def along(
         self, structure: Structure, direction: Sequence[float], sites: Sequence[int] | None = None
     ) -> Float[np.ndarray, "sites energy"]:
         """S(E; n) of every absorbing atom, in 1/eV, evaluated at this very direction also by a directional model."""
-        n = np.asarray(direction, dtype=float)
-        if n.shape != (3,) or not np.isfinite(n).all() or not n.any():
-            raise InputError(f"direction {direction}: three finite numbers, not all zero, are needed")
+        n = _unit_vector(direction)
         if not self.directional:
-            return self.spectrum(structure, sites=sites).tensor @ (n / np.linalg.norm(n)) @ (n / np.linalg.norm(n))
-        atoms = _as_atoms(structure)
-        directions = torch.as_tensor(n, dtype=self.dtype, device=self.device)[None]
-        graph = along_directions(self._graph([atoms], sites), directions)
-        with torch.no_grad():
-            outputs = [member.model(graph)["absorption"] for member in self.members]
-        return torch.stack(outputs).mean(0).double().cpu().numpy()
+            return self.spectrum(structure, sites=sites).tensor @ n @ n
+        return self._along(self._graph([_as_atoms(structure)], sites), n[None])[0]
 
     def _check_edge(self, edge: str | None) -> None:
         if edge is not None and edge not in EDGES:
@@ -190,14 +196,21 @@ class Predictor:
 
     def _tensor(self, graph: AtomGraph) -> Float[np.ndarray, "sites E 3 3"]:
         """The mean over the members; a directional model answers for six directions, which define a tensor."""
-        asked = graph
         if self.directional:
-            directions = torch.as_tensor(QUADRATIC_DIRECTIONS, dtype=self.dtype, device=self.device)
-            asked = along_directions(graph, directions)
-        name = "absorption" if self.directional else "absorption_tensor"
+            return tensor_from_directions(self._along(graph, QUADRATIC_DIRECTIONS))
+        return self._mean(graph, "absorption_tensor")
+
+    def _along(
+        self, graph: AtomGraph, directions: Float[np.ndarray, "directions 3"]
+    ) -> Float[np.ndarray, "directions sites E"]:
+        asked = along_directions(graph, torch.as_tensor(directions, dtype=self.dtype, device=self.device))
+        values = self._mean(asked, "absorption")
+        return values.reshape(len(directions), -1, values.shape[-1])
+
+    def _mean(self, graph: AtomGraph, quantity: str) -> np.ndarray:
         with torch.no_grad():
-            values = torch.stack([member.model(asked)[name] for member in self.members]).mean(0).double().cpu().numpy()
-        return tensor_from_directions(values.reshape(6, -1, values.shape[-1])) if self.directional else values
+            values = [member.model(graph)[quantity] for member in self.members]
+        return torch.stack(values).mean(0).double().cpu().numpy()
 
     def _unpack(self, batch: Sequence[Atoms], graph: AtomGraph, tensor: np.ndarray) -> Iterator[SiteSpectra]:
         mask, system = graph.atom_data["absorber"], graph.system
@@ -239,6 +252,13 @@ def _spectrum_config(member: Checkpoint) -> dict[str, Any]:
 def structure_name(atoms: Atoms) -> str:
     """What to call a structure in messages and outputs: its file and frame, its SMILES, or its formula."""
     return atoms.info.get("equispec_source") or str(atoms.symbols)
+
+
+def _unit_vector(direction: Sequence[float]) -> Float[np.ndarray, "3"]:
+    n = np.asarray(direction, dtype=float)
+    if n.shape != (3,) or not np.isfinite(n).all() or not n.any():
+        raise InputError(f"direction {direction}: three finite numbers, not all zero, are needed")
+    return n / np.linalg.norm(n)
 
 
 def _as_atoms(structure: Structure) -> Atoms:
