@@ -10,7 +10,10 @@ import lightning.pytorch as pl
 class MetricsTable(pl.Callback):
     """Writes one row per epoch to metrics.csv; on resuming, rows of the epochs to be repeated are dropped."""
 
-    COLUMNS = ("epoch", "step", "lr", "train_loss", "valid_loss", "valid_mse", "valid_mse_paper_broad")
+    COLUMNS: tuple[str, ...] = (
+        *("epoch", "step", "lr"),
+        *("train_loss", "valid_loss", "valid_mse", "valid_mse_paper_broad"),
+    )
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -22,7 +25,7 @@ class MetricsTable(pl.Callback):
                 rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
         partial = self.path.with_suffix(".partial")
         with partial.open("w", newline="") as file:
-            writer = csv.DictWriter[str](file, self.COLUMNS)
+            writer = csv.DictWriter(file, self.COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.path)
@@ -33,4 +36,4 @@ class MetricsTable(pl.Callback):
         row |= {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         row["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}"
         with self.path.open("a", newline="") as file:
-            csv.DictWriter[str](file, self.COLUMNS).writerow(row)
+            csv.DictWriter(file, self.COLUMNS).writerow(row)

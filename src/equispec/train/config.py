@@ -43,9 +43,14 @@ class OptimConfig(Config):
     weight_decay: NonNegativeFloat = 0.01
     schedule: Literal["cosine", "constant"] = "cosine"
     clip: PositiveFloat | None = Field(default=5.0, description="largest norm of the gradient")
-    ema: float | None = Field(default=0.99, gt=0, lt=1, description="decay of the moving average of the weights, per step")
+    ema: float | None = Field(
+        default=0.99, gt=0, lt=1, description="decay of the moving average of the weights, per step"
+    )
     patience: PositiveInt | None = Field(default=60, description="stop after this many epochs without improvement")
     smooth_loss: NonNegativeFloat = Field(default=4.0, description="weight of the loss of the smoothed residual")
+    position_noise: NonNegativeFloat = Field(
+        default=0.0, description="Å, standard deviation of a random displacement of every atom in every step"
+    )
     directions: Literal["together", "separate", "random"] = Field(
         default="together",
         description="directional models: x, y and z in one step, one optimiser step each (the paper), or random axes",

@@ -1,5 +1,6 @@
 """The Lightning module: one step of training, the validation metrics, the optimiser."""
 
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -36,8 +37,12 @@ class SpectraModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum over the labelled sites divided by a constant, so that every label weighs the same whatever its batch."""
-        # what is dropped, and random directions, depend on (seed, step) alone: a resumed run repeats the killed one
+        # what is dropped, displacements and random directions depend on (seed, step) alone: a resumed run repeats the killed one
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
+        if self.config.position_noise > 0:
+            pos = batch.graph.pos
+            moved = pos + self.config.position_noise * torch.randn_like(pos)
+            batch = batch._replace(graph=replace(batch.graph, pos=moved))
         if self.model.directional:
             directions = self._training_directions(batch_idx)
             residual = directional_residual(self.model, batch, directions)

@@ -5,6 +5,7 @@ RUN/config.yaml  split.json  metrics.csv  checkpoints/{last,best}.ckpt  tensorbo
 
 import hashlib
 import json
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def _fit(config: TrainingConfig, run: Path, checkpoint: Path | None, progress: b
         # a handful of batches in the main process is what a small set needs
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
+        warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # that is what resuming means
         trainer.fit(
             module,
             train_loader(datasets["train"], config.train.batch_size, config.train.seed, repeats),
@@ -90,6 +92,7 @@ def _fit(config: TrainingConfig, run: Path, checkpoint: Path | None, progress: b
 
 
 def _trainer(config: TrainingConfig, run: Path, progress: bool) -> pl.Trainer:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertisements are not our users' concern
     callbacks: list[Callback] = [MetricsTable(run / "metrics.csv")]
     if config.train.ema is not None:
         callbacks.append(EMAWeightAveraging(decay=config.train.ema, use_buffers=False))

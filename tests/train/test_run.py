@@ -1,0 +1,138 @@
+"""A run from configuration to model folder, killed and resumed."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from equispec.checkpoint import WEIGHTS, load_model
+from equispec.errors import ConfigError, InputError
+from equispec.predict import load
+from equispec.train.config import load_config
+from equispec.train.run import BEST, resume, start
+
+SCRIPT = """
+import sys, torch
+from pathlib import Path
+from equispec.train.config import load_config
+from equispec.train.run import start
+torch.set_num_threads(1)
+start(load_config(Path(sys.argv[1]), sys.argv[3:]), Path(sys.argv[2]), progress=False)
+"""
+
+
+def epochs(run: Path) -> list[int]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture
+def finished(small_config: Path, tmp_path: Path) -> Path:
+    run = tmp_path / "run"
+    start(load_config(small_config), run, progress=False)
+    return run
+
+
+def test_run_folder_holds_everything_a_reader_needs(finished: Path) -> None:
+    assert epochs(finished) == list(range(6))
+    with (finished / "metrics.csv").open(newline="") as file:
+        losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < losses[0]
+    split = json.loads((finished / "split.json").read_text())
+    assert sorted(sum(split.values(), [])) == list(range(1, 13))
+    metadata = load_model(finished / "model").metadata
+    assert metadata["training"]["split"] == split
+    assert metadata["statistics"]["elements"] == sorted(metadata["statistics"]["elements"])
+    assert metadata["intensity_scale"] > 0
+
+
+def test_model_folder_holds_the_best_averaged_weights(finished: Path) -> None:
+    model = load_model(finished / "model").model
+    best = torch.load(finished / BEST, weights_only=True)["state_dict"]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, best[f"model.{name}"]), name
+
+
+def test_trained_model_predicts_a_spectrum(finished: Path) -> None:
+    spectra = load(finished).spectrum(molecule("CH3OH"))
+    assert spectra.tensor.shape == (1, 33, 3, 3)
+    assert np.linalg.eigvalsh(spectra.tensor).min() >= -1e-12
+
+
+def test_killed_and_resumed_run_ends_with_the_same_bits(small_config: Path, tmp_path: Path) -> None:
+    settings = ["train.epochs=30", "train.patience=30"]
+    whole = tmp_path / "whole"
+    start(load_config(small_config, settings), whole, progress=False)
+
+    killed = tmp_path / "killed"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", SCRIPT, str(small_config), str(killed), *settings]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (killed / "metrics.csv").exists() or len(epochs(killed)) < 5:
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 5 <= len(epochs(killed)) < 30
+    assert not (killed / "model").exists()
+
+    resume(killed, progress=False)
+    assert epochs(killed) == epochs(whole)
+    assert (killed / "model" / WEIGHTS).read_bytes() == (whole / "model" / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("directions", ["together", "separate", "random"])
+def test_directional_model_trains_with_every_choice_of_directions(
+    small_config: Path, tmp_path: Path, directions: str
+) -> None:
+    config = load_config(
+        small_config,
+        [
+            "model.backbone={name: isd-painn, features: 8, blocks: 1, n_radial: 8, cutoff: 4.0}",
+            "model.heads=[{name: directional-spectrum, grid: {start: 284.0, stop: 300.0, n: 33}}]",
+            f"train.directions={directions}",
+            *("train.epochs=12", "train.lr=0.005", "train.position_noise=0"),
+        ],
+    )
+    start(config, tmp_path / "run", progress=False)
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
+    steps_per_epoch = int(rows[0]["step"])
+    assert steps_per_epoch % 3 == 0 if directions == "separate" else steps_per_epoch < 12
+
+
+def test_occupied_run_folder_is_refused(small_config: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        start(load_config(small_config), tmp_path / "run", progress=False)
+    with pytest.raises(InputError, match="not a run folder"):
+        resume(tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.learning_rate=1e-3", "unknown key 'train.learning_rate'; known keys: .*lr"),
+        ("model.backbone.cutoff=-1", "model.backbone: 'cutoff' = -1"),
+        ("model.backbone.name=paint", "unknown name 'paint'; known names: painn"),
+        ("model.heads=[]", "at least one head"),
+        ("train.lr=fast", "'train.lr' = 'fast'"),
+        ("nonsense", "write it as key=value"),
+    ],
+)
+def test_wrong_settings_are_named(small_config: Path, setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(small_config, [setting])
