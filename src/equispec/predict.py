@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from equispec.checkpoint import Checkpoint, load_model
 from equispec.data.atoms import check_structure, graphs_from_many
-from equispec.data.structures import atoms_from_smiles, read_structures
+from equispec.data.structures import SOURCE, atoms_from_smiles, read_structures
 from equispec.errors import DomainWarning, InputError
 from equispec.graph import AtomGraph, along_directions
 from equispec.spectra import (
@@ -251,7 +251,7 @@ def _spectrum_config(member: Checkpoint) -> dict[str, Any]:
 
 def structure_name(atoms: Atoms) -> str:
     """What to call a structure in messages and outputs: its file and frame, its SMILES, or its formula."""
-    return atoms.info.get("equispec_source") or str(atoms.symbols)
+    return atoms.info.get(SOURCE) or str(atoms.symbols)
 
 
 def _unit_vector(direction: Sequence[float]) -> Float[np.ndarray, "3"]:

@@ -11,6 +11,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 from equispec.data.atoms import check_structure
 from equispec.errors import InputError
 
+SOURCE = "equispec_source"  # key of `Atoms.info`: what to call the structure in messages and outputs
 EXAMPLES = "xyz, extxyz, cif, pdb, mol, sdf, vasp, traj"  # named in messages; ASE knows many more
 
 
@@ -19,7 +20,7 @@ def read_structures(path: str | Path) -> Iterator[Atoms]:
 
     Raises InputError, in one sentence, for a missing or empty file, an unknown format, contents that cannot be read
     (also when that shows only in a later frame) and a file without structures. The structures are not checked here:
-    see `equispec.data.atoms.check_structure`.
+    see `equispec.data.atoms.check_structure`. `info["equispec_source"]` names file and frame (from 1).
     """
     path = Path(path)
     if not path.is_file():
@@ -37,6 +38,7 @@ def read_structures(path: str | Path) -> Iterator[Atoms]:
     try:
         for atoms in ase.io.iread(str(path), index=":", format=format_name, do_not_split_by_at_sign=True):
             frames += 1
+            atoms.info[SOURCE] = str(path) if frames == 1 else f"{path}, frame {frames}"
             yield atoms
     except Exception as error:  # every parser of ASE fails in its own way
         place = f" after frame {frames}" if frames else ""
@@ -84,6 +86,7 @@ def atoms_from_smiles(smiles: str, seed: int = 0) -> Atoms:
             numbers=[atom.GetAtomicNum() for atom in molecule.GetAtoms()],
             positions=np.array(molecule.GetConformer().GetPositions()),
             info={
+                SOURCE: smiles,
                 "smiles": smiles,
                 "charge": Chem.GetFormalCharge(molecule),
                 "spin": sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms()) + 1,
