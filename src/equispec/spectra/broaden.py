@@ -46,7 +46,7 @@ class Broadening:
         return self.fwhm + (self.fwhm_high - self.fwhm) * fraction
 
 
-def sigma_from(sigma: float | None = None, fwhm: float | None = None) -> float:
+def sigma_from(sigma: float | int | None = None, fwhm: float | int | None = None) -> float:
     """Standard deviation (eV) of a Gaussian given by exactly one of `sigma` and `fwhm` (eV); InputError otherwise."""
     if (sigma is None) == (fwhm is None):
         raise InputError("a broadening is given either by sigma or by fwhm (eV), not by both or none")
@@ -145,7 +145,7 @@ def _step(energies: Float[np.ndarray, "energy"]) -> float:
     return step
 
 
-def _positive(name: str, value: float) -> float:
+def _positive(name: str, value: float | int) -> float:
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"{name} = {value} eV: it must be positive")
-    return value
+    return float(value)

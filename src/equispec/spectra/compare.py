@@ -26,7 +26,7 @@ def mse(
     predicted: Float[np.ndarray, "*shape energy"], reference: Float[np.ndarray, "*shape energy"]
 ) -> Float[np.ndarray, "*shape"]:
     """Mean squared error over the energies, for every spectrum."""
-    return np.mean((predicted - reference) ** 2, axis=-1)
+    return np.asarray(np.mean((predicted - reference) ** 2, axis=-1))
 
 
 def paper_broad_mse(
@@ -39,7 +39,7 @@ def paper_broad_mse(
 
     With the default, spectra of our pre-edge width get the width of the paper's data, so that its errors compare.
     """
-    return np.mean(smooth(predicted - reference, grid, sigma) ** 2, axis=-1)
+    return mse(smooth(predicted, grid, sigma), smooth(reference, grid, sigma))
 
 
 def smooth_tensor(
@@ -59,7 +59,7 @@ def directional(
 
 def isotropic_part(tensor: Float[np.ndarray, "*shape 3 3"]) -> Float[np.ndarray, "*shape"]:
     """The average over all directions, Tr T / 3."""
-    return np.einsum("...aa->...", tensor) / 3.0
+    return np.asarray(np.einsum("...aa->...", tensor) / 3.0)
 
 
 def anisotropic_part(tensor: Float[np.ndarray, "*shape 3 3"]) -> Float[np.ndarray, "*shape 3 3"]:
@@ -87,7 +87,7 @@ def tensor_error(
     difference = predicted - reference
     isotropic = np.mean(isotropic_part(difference) ** 2, axis=-1)
     anisotropic = np.mean(np.sum(anisotropic_part(difference) ** 2, axis=(-2, -1)), axis=-1) * (2.0 / 15.0)
-    return SplitError(isotropic + anisotropic, isotropic, anisotropic)
+    return _split_error(isotropic, anisotropic)
 
 
 def directional_error(
@@ -102,7 +102,11 @@ def directional_error(
     mean = difference.mean(axis=-2, keepdims=True)
     isotropic = np.mean(mean**2, axis=(-2, -1))
     anisotropic = np.mean((difference - mean) ** 2, axis=(-2, -1))
-    return SplitError(isotropic + anisotropic, isotropic, anisotropic)
+    return _split_error(isotropic, anisotropic)
+
+
+def _split_error(isotropic: np.ndarray, anisotropic: np.ndarray) -> SplitError:
+    return SplitError(np.asarray(isotropic + anisotropic), np.asarray(isotropic), np.asarray(anisotropic))
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def film_intensity(
     mean = np.einsum("...aa->...", tensor) / 3.0
     order = np.einsum("ab,...ab->...", saupe, tensor)
     p2 = legendre2(math.cos(math.radians(theta)))
-    return mean + order * (2.0 * polarization_degree * p2 - (1.0 - polarization_degree)) / 3.0
+    return np.asarray(mean + order * (2.0 * polarization_degree * p2 - (1.0 - polarization_degree)) / 3.0)
 
 
 def molecular_axis(

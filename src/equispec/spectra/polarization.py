@@ -37,7 +37,7 @@ class Polarization:
         """
         if isinstance(value, cls):
             return value
-        if value is None or value == "iso":
+        if value is None or (isinstance(value, str) and value == "iso"):
             return cls(None)
         if isinstance(value, str):
             return cls(_unit(_parse_text(value), value))
@@ -63,9 +63,9 @@ class Polarization:
     def intensity(self, tensor: Float[np.ndarray, "*shape 3 3"]) -> Float[np.ndarray, "*shape"]:
         """Absorption of a tensor T: Tr T / 3 for the isotropic average, nᵀ T n for a direction; unit as T."""
         if self.direction is None:
-            return np.einsum("...aa->...", tensor) / 3.0
+            return np.asarray(np.einsum("...aa->...", tensor) / 3.0)
         n = np.array(self.direction)
-        return np.einsum("...ab,a,b->...", tensor, n, n)
+        return np.asarray(np.einsum("...ab,a,b->...", tensor, n, n))
 
 
 PolarizationLike: TypeAlias = str | Sequence[float | int] | np.ndarray | Polarization | None
