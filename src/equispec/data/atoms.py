@@ -50,9 +50,14 @@ def graph_from_atoms(
 def graphs_from_many(
     structures: Sequence[Atoms], cutoff: float, max_neighbors: int | None = None, dtype: torch.dtype = torch.float32
 ) -> AtomGraph:
-    """A batch of ASE structures, in their order: the same graph as collating them one by one, faster for molecules."""
+    """A batch of ASE structures, in their order: the same graph as collating them one by one, faster for molecules.
+
+    Raises InputError for an empty list.
+    """
+    if not structures:
+        raise InputError("a batch needs at least one structure")
     small = all(len(atoms) <= BATCH_SEARCH_LIMIT and not atoms.pbc.any() for atoms in structures)
-    if len(structures) <= 1 or not small:
+    if len(structures) == 1 or not small:
         return collate([graph_from_atoms(atoms, cutoff, max_neighbors, dtype) for atoms in structures])
     numbers = torch.as_tensor(np.concatenate([atoms.numbers for atoms in structures]), dtype=torch.int64)
     points = torch.as_tensor(np.concatenate([atoms.positions for atoms in structures]), dtype=torch.float64)

@@ -53,7 +53,7 @@ def reserved_for_audit(qm9_id: int) -> bool:
     return qm9_id % 10 == 7
 
 
-def check_sample(sample: Sample, core_z: int | None = None) -> None:
+def check_sample(sample: Sample, core_z: int) -> None:
     """Raise InputError unless the labels are complete, finite and belong to atoms of the structure.
 
     `core_z`: the atomic number that every labelled site must have.
@@ -67,7 +67,7 @@ def check_sample(sample: Sample, core_z: int | None = None) -> None:
     for site in sample.sites:
         if not 0 <= site.atom < len(sample.z):
             raise InputError(f"{where}: labelled site {site.atom} is not one of its {len(sample.z)} atoms")
-        if core_z is not None and sample.z[site.atom] != core_z:
+        if sample.z[site.atom] != core_z:
             raise InputError(f"{where}: site {site.atom} has Z = {sample.z[site.atom]}; this edge needs Z = {core_z}")
         scalars = (site.ionization_potential, site.population_1s, site.gap, site.total_energy)
         finite = all(np.isfinite(values).all() for values in (site.energy, site.dipole, scalars))

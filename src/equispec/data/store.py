@@ -23,6 +23,7 @@ import numpy as np
 
 from equispec.data.sample import Sample, SiteSticks, check_sample
 from equispec.errors import InputError
+from equispec.spectra import EDGES
 
 FORMAT = "equispec-sticks"
 FORMAT_VERSION = 1
@@ -43,8 +44,10 @@ def write_store(path: str | Path, samples: Iterable[Sample], attributes: Mapping
     for before, after in itertools.pairwise(ordered):
         if before.id == after.id:
             raise InputError(f"{path}: molecule {after.id} appears more than once")
+    if attributes["edge"] not in EDGES:
+        raise InputError(f"{path}: unknown edge {attributes['edge']!r}; known edges: {', '.join(EDGES)}")
     for sample in ordered:
-        check_sample(sample)
+        check_sample(sample, EDGES[str(attributes["edge"])].z)
     arrays = _arrays(ordered)
     stamped: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, **attributes}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -185,20 +188,28 @@ class StickStore:
             smiles=index["molecules/smiles"][i].decode(),
             z=index["atoms/z"][atoms].astype(np.int64),
             pos=index["atoms/pos"][atoms].copy(),
-            sites=tuple(self._site(s) for s in range(first, last)),
+            sites=self._sites(int(first), int(last)),
         )
 
-    def _site(self, s: int) -> SiteSticks:
+    def _sites(self, first: int, last: int) -> tuple[SiteSticks, ...]:
         index = self._index
+        offset = index["sites/stick_offset"][first : last + 1]
         file: Any = self._open()
-        sticks = slice(*index["sites/stick_offset"][s : s + 2])
-        equivalent = slice(*index["sites/equivalent_offset"][s : s + 2])
-        return SiteSticks(
-            atom=int(index["sites/atom"][s]),
-            energy=file["sticks/energy"][sticks],
-            dipole=file["sticks/dipole"][sticks],
-            **{name: float(index[f"sites/{name}"][s]) for name in SITE_SCALARS},
-            equivalent=tuple(index["sites/equivalent"][equivalent].tolist()),
+        energy = file["sticks/energy"][offset[0] : offset[-1]]  # the sticks of a molecule lie together: one reading
+        dipole = file["sticks/dipole"][offset[0] : offset[-1]]
+        cuts = offset[1:-1] - offset[0]
+        equivalent = index["sites/equivalent"], index["sites/equivalent_offset"]
+        return tuple(
+            SiteSticks(
+                atom=int(index["sites/atom"][s]),
+                energy=own_energy,
+                dipole=own_dipole,
+                **{name: float(index[f"sites/{name}"][s]) for name in SITE_SCALARS},
+                equivalent=tuple(equivalent[0][slice(*equivalent[1][s : s + 2])].tolist()),
+            )
+            for s, own_energy, own_dipole in zip(
+                range(first, last), np.split(energy, cuts), np.split(dipole, cuts), strict=False
+            )
         )
 
     def close(self) -> None:

@@ -145,7 +145,9 @@ def radial_descriptor(sites: Sites, elements: Sequence[int]) -> Float[np.ndarray
     return result.reshape(len(sites.atom), -1)
 
 
-def _group_mean(train: Sites, test: Sites, values: Tensors) -> Tensors:
+def _group_mean(
+    train: Sites, test: Sites, values: Float[np.ndarray, "known energy 3 3"]
+) -> Float[np.ndarray, "asked energy 3 3"]:
     """Mean of the training values over the finest group that holds the test site and any training site."""
     members: dict[Hashable, list[int]] = defaultdict(list)
     for s in range(len(train.atom)):
