@@ -48,7 +48,7 @@ def test_run_folder_holds_everything_a_reader_needs(finished: Path) -> None:
         losses = [float(row["train_loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < losses[0]
     split = json.loads((finished / "split.json").read_text())
-    assert sorted(sum(split.values(), [])) == list(range(1, 13))
+    assert sorted(number for part in split.values() for number in part) == list(range(1, 13))
     metadata = load_model(finished / "model").metadata
     assert metadata["training"]["split"] == split
     assert metadata["statistics"]["elements"] == sorted(metadata["statistics"]["elements"])

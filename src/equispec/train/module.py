@@ -37,7 +37,7 @@ class SpectraModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Sum over the labelled sites divided by a constant, so that every label weighs the same whatever its batch."""
-        # what is dropped, displacements and random directions depend on (seed, step) alone: a resumed run repeats the killed one
+        # what is dropped, displacements and random directions depend on (seed, step) alone, for resuming to be exact
         torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
         if self.config.position_noise > 0:
             pos = batch.graph.pos
