@@ -37,6 +37,13 @@ def test_many_molecules_at_once_equal_one_by_one(limit):
     assert together.n_systems == len(NAMES)
 
 
+def test_batches_too_large_for_one_search_are_searched_in_parts(monkeypatch):
+    structures = [molecule(name) for name in NAMES]
+    whole = graphs_from_many(structures, 2.6, dtype=torch.float64)
+    monkeypatch.setattr("equispec.data.atoms.BATCH_SEARCH_PAIRS", 300)  # two structures at a time
+    assert_equal(graphs_from_many(structures, 2.6, dtype=torch.float64), whole)
+
+
 def test_crystals_and_large_structures_may_be_among_many():
     slab, silicon = fcc111("Pt", (1, 1, 2), vacuum=6.0), bulk("Si", "diamond", 5.43)
     cluster = bulk("Cu", "fcc", 3.6, cubic=True).repeat(4)

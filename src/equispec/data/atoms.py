@@ -14,6 +14,7 @@ from equispec.neighbors import EdgeList, nearest_neighbors, neighbor_list, neigh
 
 MIN_DISTANCE = 0.5  # Å; closer atoms are a mistake in the file
 BATCH_SEARCH_LIMIT = 128  # atoms per structure up to which all pairs of a batch are tried at once
+BATCH_SEARCH_PAIRS = 500_000  # pairs tried at once; bounds the memory (some 50 bytes each)
 
 
 def graph_from_arrays(
@@ -59,6 +60,10 @@ def graphs_from_many(
     small = all(len(atoms) <= BATCH_SEARCH_LIMIT and not atoms.pbc.any() for atoms in structures)
     if len(structures) == 1 or not small:
         return collate([graph_from_atoms(atoms, cutoff, max_neighbors, dtype) for atoms in structures])
+    at_once = max(1, BATCH_SEARCH_PAIRS // max(len(atoms) for atoms in structures) ** 2)
+    if len(structures) > at_once:
+        parts = [structures[first : first + at_once] for first in range(0, len(structures), at_once)]
+        return collate([graphs_from_many(part, cutoff, max_neighbors, dtype) for part in parts])
     numbers = torch.as_tensor(np.concatenate([atoms.numbers for atoms in structures]), dtype=torch.int64)
     points = torch.as_tensor(np.concatenate([atoms.positions for atoms in structures]), dtype=torch.float64)
     sizes = torch.tensor([len(atoms) for atoms in structures])
