@@ -91,7 +91,9 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: torch.dev
         weights = load_file(weights_file)
     except SafetensorError as error:
         raise InputError(f"{weights_file} is not a readable safetensors file: {error}") from None
-    stored = next((w.dtype for w in weights.values() if w.dtype in (torch.float32, torch.float64)), torch.float32)
+    floating = [w for w in weights.values() if w.dtype in (torch.float32, torch.float64)]
+    # of the largest array: constants such as an intensity scale are kept in double precision
+    stored = max(floating, key=torch.Tensor.numel).dtype if floating else torch.float32
     model = build(ModelConfig.parse(config["model"], f"{folder / CONFIG}: model"), dtype or stored)
     try:
         model.load_state_dict(weights)
