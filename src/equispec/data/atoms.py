@@ -60,7 +60,7 @@ def graphs_from_many(
     small = all(len(atoms) <= BATCH_SEARCH_LIMIT and not atoms.pbc.any() for atoms in structures)
     if len(structures) == 1 or not small:
         return collate([graph_from_atoms(atoms, cutoff, max_neighbors, dtype) for atoms in structures])
-    at_once = max(1, BATCH_SEARCH_PAIRS // max(len(atoms) for atoms in structures) ** 2)
+    at_once = max(1, BATCH_SEARCH_PAIRS // max(1, *(len(atoms) ** 2 for atoms in structures)))
     if len(structures) > at_once:
         parts = [structures[first : first + at_once] for first in range(0, len(structures), at_once)]
         return collate([graphs_from_many(part, cutoff, max_neighbors, dtype) for part in parts])
