@@ -1,0 +1,363 @@
+"""How well a model predicts reference spectra that it has not seen, beside baselines that have learned nothing.
+
+All errors are in units of the squared mean intensity of the training set: spectra are divided by it first, as in
+Shibata & Mizoguchi, Digital Discovery 3, 649 (2024). Two resolutions are judged:
+
+native       prediction and reference as the model was trained: pre-edge FWHM 0.5 eV
+paper-broad  both convolved with a Gaussian of sigma 0.453 eV, which makes the pre-edge as broad as in the paper's data;
+             the paper's "below 0.1" belongs to this one
+"""
+
+import hashlib
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from jaxtyping import Float
+
+from equispec.data.sample import Sample
+from equispec.data.store import StickStore
+from equispec.errors import DomainWarning, InputError
+from equispec.predict import Predictor, load
+from equispec.spectra import (
+    Broadening,
+    EnergyGrid,
+    ErrorSummary,
+    SplitError,
+    broaden_sticks,
+    directional,
+    mse,
+    quadraticity_residual,
+    smooth_tensor,
+    summarise,
+    tensor_error,
+)
+from equispec.workflows.baselines import BASELINES, Sites, isotropic_oracle
+
+RESOLUTIONS = ("native", "paper-broad")
+MODEL = "model"  # the name of the model among the predictions that are compared
+NATIVE_FWHM = 0.5  # eV, the pre-edge width for which paper-broad has the paper's width
+N_DIRECTIONS = 12  # random directions in which a directional model is compared with its tensor
+MAX_TIMED = 50  # molecules that are timed one by one
+
+Tensors = Float[np.ndarray, "sites energy 3 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class SiteErrors:
+    """Errors of every site: mean squared errors along x, y, z, and averaged over all directions with its two parts."""
+
+    axes: Float[np.ndarray, "sites 3"]
+    tensor: SplitError
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Errors of one set of predictions at one resolution.
+
+    `spectra`: distribution of the mean squared error of one site along one axis; `tensor`: mean over the sites of the
+    rotation-averaged error (2 ‖ΔT‖² + (Tr ΔT)²)/15, the sum of the `isotropic` and the `anisotropic` part.
+    """
+
+    spectra: ErrorSummary
+    tensor: float
+    isotropic: float
+    anisotropic: float
+
+
+@dataclass(frozen=True)
+class DirectionalScores:
+    """What a directional model does that no tensor can.
+
+    `quadraticity`: mean of (S(n) - nᵀ T n)² over the mean of S(n)², random n; `negative`: share of the values of the
+    spectra along x, y and z that lie below -1 % of the mean intensity.
+    """
+
+    quadraticity: float
+    negative: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per molecule for the whole tensor of all its sites, neighbour list included."""
+
+    batched_ms: float
+    single_ms: float
+    threads: int
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """Predictions and references of all labelled sites of a split, and what follows from them.
+
+    `predicted`, `reference` [sites, E, 3, 3] in 1/eV, normalised; sites in the order of `samples` and of their sites.
+    `errors` and `scores`: by name of the prediction (MODEL or a baseline), then by resolution. `notes`: what a reader
+    must know to read the numbers right.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    samples: tuple[Sample, ...]
+    energy: Float[np.ndarray, "energy"]
+    predicted: Tensors
+    reference: Tensors
+    errors: dict[str, dict[str, SiteErrors]]
+    scores: dict[str, dict[str, Scores]]
+    directional: DirectionalScores | None
+    timing: Timing
+    notes: tuple[str, ...]
+
+    @property
+    def site_index(self) -> list[tuple[int, int]]:
+        """Of every site: the position of its molecule in `samples`, and its atom."""
+        return [(m, site.atom) for m, sample in enumerate(self.samples) for site in sample.sites]
+
+
+def evaluate(
+    model: Predictor | str | Path | Sequence[str | Path], store_path: str | Path, split: str = "test"
+) -> EvaluationResult:
+    """Compare the predictions for every labelled site of a split with first principles, and with baselines.
+
+    `model`: a predictor, a shipped name, a model or run folder, or several folders (an ensemble). `split`: one that is
+    stored with the model (train, valid, test), or "all" for data that the model was not made from. The baselines are
+    fitted on the model's own training molecules; without them in the store only the direction-blind oracle is left.
+
+    Raises InputError for an unknown split, a store of another edge or without the molecules of the split, and a model
+    that does not say how its training spectra were made.
+    """
+    predictor = model if isinstance(model, Predictor) else load(model)
+    targets = _Targets.of(predictor)
+    splits = _common_splits(predictor)
+    with StickStore(store_path) as store:
+        if store.edge != predictor.edge:
+            raise InputError(f"{store_path} holds {store.edge} spectra; the model predicts the {predictor.edge} edge")
+        own = hashlib.sha256(Path(store_path).read_bytes()).hexdigest() in _data_hashes(predictor)
+        samples = _select(store, _ids(store, splits, split, own))
+        train = splits.get("train", [])
+        fit = _select(store, train) if set(train) <= set(store.ids) else []
+        notes = _notes(store, splits, split, own, targets)
+        data = {"store": store.path.name, "sha256": store.sha256, "name": store.attributes.get("name"), "split": split}
+    if not samples:
+        raise InputError(f"{store_path}: no molecule of the {split} split has a labelled site")
+    reference = targets.tensors(samples)
+    structures = [_atoms(sample) for sample in samples]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DomainWarning)  # counted in a note instead
+        predicted, timing = _predict(predictor, samples, structures)
+        beyond = _directional_scores(predictor, samples, structures, predicted) if predictor.directional else None
+    outside = sum(bool(predictor.concerns(atoms)) for atoms in structures)
+    if outside:
+        notes.append(f"{outside} of the {len(samples)} molecules lie outside what the model was trained on.")
+    predictions = {MODEL: predicted, **_baselines(fit, samples, targets, reference)}
+    if not fit:
+        notes.append("The store lacks the model's training molecules: baselines could not be fitted.")
+    errors = {name: _errors(value, reference, targets.grid) for name, value in predictions.items()}
+    return EvaluationResult(
+        model=_describe(predictor),
+        data={**data, "molecules": len(samples), "sites": len(reference)},
+        samples=tuple(samples),
+        energy=predictor.energies,
+        predicted=predicted,
+        reference=reference,
+        errors=errors,
+        scores={name: {r: _scores(e) for r, e in by.items()} for name, by in errors.items()},
+        directional=beyond,
+        timing=timing,
+        notes=tuple(notes),
+    )
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """How reference spectra are made from sticks: as in the training of the model."""
+
+    grid: EnergyGrid
+    broadening: Broadening
+    shift: float
+    scale: float
+
+    @classmethod
+    def of(cls, predictor: Predictor) -> "_Targets":
+        keys = ("broadening", "shift_eV", "intensity_scale")
+        for member in predictor.members:
+            if missing := [key for key in keys if member.metadata.get(key) is None]:
+                raise InputError(f"model {member.name!r} cannot be evaluated: its metadata lacks {', '.join(missing)}")
+        made = [{key: member.metadata[key] for key in keys} for member in predictor.members]
+        if any(other != made[0] for other in made):
+            raise InputError("the members of the ensemble differ in broadening, shift or intensity scale")
+        energies = predictor.energies
+        return cls(
+            EnergyGrid(float(energies[0]), float(energies[-1]), len(energies)),
+            Broadening(**made[0]["broadening"]),
+            float(made[0]["shift_eV"]),
+            float(made[0]["intensity_scale"]),
+        )
+
+    def tensors(self, samples: Sequence[Sample]) -> Tensors:
+        """Normalised reference tensors of all labelled sites, in order."""
+        sites = [site for sample in samples for site in sample.sites]
+        raw = [
+            broaden_sticks(s.energy, s.dipole, self.grid, self.broadening, s.ionization_potential, self.shift)
+            for s in sites
+        ]
+        return np.stack(raw) / self.scale
+
+
+def _common_splits(predictor: Predictor) -> dict[str, list[int]]:
+    """Split -> molecules that are in it for every member: a test molecule of an ensemble is one that none has seen."""
+    splits = [member.metadata.get("training", {}).get("split", {}) for member in predictor.members]
+    return {
+        name: [i for i in ids if all(i in set(other.get(name, ())) for other in splits[1:])]
+        for name, ids in splits[0].items()
+    }
+
+
+def _data_hashes(predictor: Predictor) -> set[str]:
+    return {member.metadata.get("training", {}).get("data_sha256", "") for member in predictor.members}
+
+
+def _ids(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bool) -> list[int]:
+    if split == "all":
+        if own:
+            names = ", ".join(splits)
+            raise InputError(f"{store.path} is what the model was trained on: choose one of its splits ({names})")
+        return store.ids
+    if split not in splits:
+        allowed = ", ".join([*splits, "all"])
+        raise InputError(f"unknown split {split!r}: the model knows {allowed}")
+    ids = splits[split]
+    missing = sorted(set(ids) - set(store.ids))
+    if missing or not ids:
+        what = f"molecule {missing[0]}" if missing else "any molecule"
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"{store.path}: the {split} split of the model does not have {what} there{more}; "
+            "give the data it was trained on, or --split all for other data"
+        )
+    return ids
+
+
+def _select(store: StickStore, ids: Sequence[int]) -> list[Sample]:
+    position = {molecule: k for k, molecule in enumerate(store.ids)}
+    samples = [store[position[i]] for i in ids]
+    return [sample for sample in samples if len(sample.sites)]
+
+
+def _notes(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bool, targets: _Targets) -> list[str]:
+    notes = []
+    if split == "train":
+        notes.append("These are the model's own training molecules: the errors are not a measure of its accuracy.")
+    elif split == "valid":
+        notes.append("Training was stopped by the error of these molecules: the figures are slightly optimistic.")
+    if not own:
+        notes.append("The store is not the file the model was trained on; molecules are recognised by their numbers.")
+        seen = len(set(store.ids) & {*splits.get("train", ()), *splits.get("valid", ())})
+        if split == "all" and seen:
+            notes.append(f"{seen} molecules carry numbers that occur in the model's training or validation set.")
+    if abs(targets.shift - store.attributes["energy_shift"]) > 1e-9:
+        notes.append(
+            f"The model's energy scale has a shift of {targets.shift:g} eV, the store one of "
+            f"{store.attributes['energy_shift']:g} eV; the model's was used."
+        )
+    if abs(targets.broadening.fwhm - NATIVE_FWHM) > 1e-6:
+        notes.append(
+            f"Paper-broad is meant for a pre-edge FWHM of {NATIVE_FWHM} eV; this model's is "
+            f"{targets.broadening.fwhm:.3g} eV."
+        )
+    return notes
+
+
+def _atoms(sample: Sample) -> Atoms:
+    return Atoms(numbers=sample.z, positions=sample.pos, info={"equispec_source": f"molecule {sample.id}"})
+
+
+def _predict(predictor: Predictor, samples: Sequence[Sample], structures: Sequence[Atoms]) -> tuple[Tensors, Timing]:
+    """The predicted tensors of the labelled sites and how long they took, after a first call to warm up."""
+    next(predictor.spectra(structures[:1]))
+    start = time.perf_counter()
+    spectra = list(predictor.spectra(structures))
+    batched = (time.perf_counter() - start) / len(structures)
+    single = []
+    for atoms in structures[:MAX_TIMED]:
+        start = time.perf_counter()
+        next(predictor.spectra([atoms]))
+        single.append(time.perf_counter() - start)
+    parts = [
+        s.tensor[np.searchsorted(s.sites, [site.atom for site in sample.sites])]
+        for s, sample in zip(spectra, samples, strict=True)
+    ]
+    timing = Timing(1e3 * batched, 1e3 * float(np.median(single)), torch.get_num_threads(), str(predictor.device))
+    return np.concatenate(parts), timing
+
+
+def _directional_scores(
+    predictor: Predictor, samples: Sequence[Sample], structures: Sequence[Atoms], predicted: Tensors
+) -> DirectionalScores:
+    """`predicted` agrees with the model exactly along x, y, z and the bisectors; here other directions are tried."""
+    n = np.random.default_rng(0).normal(size=(N_DIRECTIONS, 3))
+    n /= np.linalg.norm(n, axis=1, keepdims=True)
+    few = min(len(samples), MAX_TIMED)
+    intensity = np.stack(
+        [
+            np.concatenate(
+                [
+                    predictor.along(atoms, direction.tolist(), [site.atom for site in sample.sites])
+                    for atoms, sample in zip(structures[:few], samples[:few], strict=True)
+                ]
+            )
+            for direction in n
+        ]
+    )
+    residual = quadraticity_residual(intensity, n, predicted[: intensity.shape[1]])
+    return DirectionalScores(residual, float((directional(predicted) < -0.01).mean()))
+
+
+def _baselines(
+    train: Sequence[Sample], samples: Sequence[Sample], targets: _Targets, reference: Tensors
+) -> dict[str, Tensors]:
+    asked = Sites.from_samples(samples, reference)
+    if not train:
+        return {name: f(asked, asked) for name, f in BASELINES.items() if f is isotropic_oracle}
+    known = Sites.from_samples(train, targets.tensors(train))
+    return {name: predict(known, asked) for name, predict in BASELINES.items()}
+
+
+def _errors(predicted: Tensors, reference: Tensors, grid: EnergyGrid) -> dict[str, SiteErrors]:
+    difference = predicted - reference
+    zero = np.zeros_like(difference)
+    errors = {}
+    for name, delta in zip(RESOLUTIONS, (difference, smooth_tensor(difference, grid)), strict=True):
+        axes = directional(delta)
+        errors[name] = SiteErrors(mse(axes, np.zeros_like(axes)), tensor_error(delta, zero))
+    return errors
+
+
+def _scores(errors: SiteErrors) -> Scores:
+    parts = (errors.tensor.total, errors.tensor.isotropic, errors.tensor.anisotropic)
+    return Scores(summarise(errors.axes), *(float(part.mean()) for part in parts))
+
+
+def _describe(predictor: Predictor) -> dict[str, Any]:
+    first = predictor.members[0]
+    several = len(predictor.members) > 1
+    config = first.model.config
+    return {
+        "name": [m.name for m in predictor.members] if several else first.name,
+        "hash": [m.hash for m in predictor.members] if several else first.hash,
+        "backbone": config.backbone.name,  # type: ignore[attr-defined]
+        "head": config.heads[0].name,  # type: ignore[attr-defined]
+        "edge": predictor.edge,
+        "parameters": first.metadata.get("parameters"),
+        "directional": predictor.directional,
+        "dtype": str(predictor.dtype).removeprefix("torch."),
+        "intensity_scale": first.metadata["intensity_scale"],
+        "broadening": first.metadata["broadening"],
+        "shift_eV": first.metadata["shift_eV"],
+    }
