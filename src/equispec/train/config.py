@@ -36,6 +36,9 @@ class OptimConfig(Config):
     """Optimisation."""
 
     seed: NonNegativeInt = 0
+    init: str | None = Field(
+        default=None, description="start from the weights of this model: a shipped name or a model folder"
+    )
     epochs: PositiveInt = 300
     batch_size: PositiveInt = Field(default=8, description="molecules per step")
     optimizer: Literal["adamw", "adam"] = "adamw"
@@ -101,7 +104,10 @@ def _set(values: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override!r}: {parent!r} is not a mapping")
         values = child
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML") from None
     if isinstance(value, str):
         with suppress(ValueError):  # YAML reads 1e-3 as text
             value = float(value)

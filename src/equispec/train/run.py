@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ import yaml
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from equispec.checkpoint import save_model
+from equispec.checkpoint import Checkpoint, load_model, save_model
 from equispec.data.sample import Sample
 from equispec.data.statistics import SpectrumStatistics
 from equispec.errors import InputError
 from equispec.heads.spectrum_config import SiteSpectrumConfig
 from equispec.model import Model, build, parameter_count
+from equispec.predict import model_folder
 from equispec.spectra import EDGES, Broadening
 from equispec.train.callbacks import MetricsTable
 from equispec.train.config import TrainingConfig, load_config
@@ -38,28 +40,41 @@ def start(config: TrainingConfig, run: Path, progress: bool = True) -> Path:
         raise InputError(
             f"the run folder {run} is not empty; choose another with -o, or continue it with --resume {run}"
         )
+    prepared = _prepare(config)  # first, so that a mistake in the configuration leaves no folder
     try:
         run.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         (run / "config.yaml").write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write the run folder {run}: {error.strerror}") from None
-    return _fit(config, run, None, progress)
+    return _fit(config, prepared, run, None, progress)
 
 
 def resume(run: Path, progress: bool = True) -> Path:
     """Continue a run that was killed, to the same weights as if it had not been; returns the model folder."""
     if not (run / "config.yaml").is_file():
         raise InputError(f"{run} is not a run folder: it has no config.yaml")
+    config = load_config(run / "config.yaml")
     last = run / LAST
-    return _fit(load_config(run / "config.yaml"), run, last if last.is_file() else None, progress)
+    return _fit(config, _prepare(config), run, last if last.is_file() else None, progress)
 
 
-def _fit(config: TrainingConfig, run: Path, checkpoint: Path | None, progress: bool) -> Path:
+@dataclass(frozen=True)
+class _Prepared:
+    """What a run works with: the model before its first step, and the data."""
+
+    model: Model
+    splits: dict[str, list[Sample]]
+    statistics: SpectrumStatistics
+    datasets: dict[str, SpectraDataset]
+
+
+def _prepare(config: TrainingConfig) -> _Prepared:
     head = config.model.heads[0]
     assert isinstance(head, SiteSpectrumConfig)
     grid = head.energy_grid
     broadening = Broadening(**config.data.broadening.model_dump())
+    initial = None if config.train.init is None else load_model(model_folder(config.train.init), torch.float32)
     splits = read_splits(config.data)
     references = {name: load_reference(splits[name], grid, broadening, head.edge) for name in ("train", "valid")}
     statistics = SpectrumStatistics.measure(splits["train"], np.concatenate(references["train"].tensors))
@@ -69,12 +84,33 @@ def _fit(config: TrainingConfig, run: Path, checkpoint: Path | None, progress: b
     model = build(config.model)
     for module in model.heads.values():
         module.initialise(statistics)  # type: ignore[operator]
+    if initial is not None:
+        _start_from(model, initial)
     datasets = {
         name: SpectraDataset(reference, statistics.mean_intensity, model.cutoff, model.max_neighbors)
         for name, reference in references.items()
     }
+    return _Prepared(model, splits, statistics, datasets)
+
+
+def _start_from(model: Model, initial: Checkpoint) -> None:
+    """Take over all weights of a model of the same architecture; buffers stay those of the new training set."""
+    own, given = dict(model.named_parameters()), dict(initial.model.named_parameters())
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
+        raise InputError(
+            f"the run cannot start from model {initial.name!r}: its architecture differs from the configuration's"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(given[name])
+
+
+def _fit(config: TrainingConfig, prepared: _Prepared, run: Path, checkpoint: Path | None, progress: bool) -> Path:
+    head = config.model.heads[0]
+    assert isinstance(head, SiteSpectrumConfig)
+    model, statistics = prepared.model, prepared.statistics
     sites_per_batch = statistics.n_sites / statistics.n_molecules * config.train.batch_size
-    module = SpectraModule(model, config.train, grid, sites_per_batch)
+    module = SpectraModule(model, config.train, head.energy_grid, sites_per_batch)
     repeats = 3 if model.directional and config.train.directions == "separate" else 1
     trainer = _trainer(config, run, progress)
     with warnings.catch_warnings():
@@ -84,11 +120,11 @@ def _fit(config: TrainingConfig, run: Path, checkpoint: Path | None, progress: b
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # that is what resuming means
         trainer.fit(
             module,
-            train_loader(datasets["train"], config.train.batch_size, config.train.seed, repeats),
-            fixed_loader(datasets["valid"], config.train.batch_size),
+            train_loader(prepared.datasets["train"], config.train.batch_size, config.train.seed, repeats),
+            fixed_loader(prepared.datasets["valid"], config.train.batch_size),
             ckpt_path=checkpoint,
         )
-    return _save_best(config, run, model, statistics, splits)
+    return _save_best(config, run, model, statistics, prepared.splits)
 
 
 def _trainer(config: TrainingConfig, run: Path, progress: bool) -> pl.Trainer:
