@@ -155,13 +155,15 @@ class Message(nn.Module):
         phi_vv = phi_vv * self.vv_scale
 
         def message(tile: Edges) -> tuple[Tensor, Tensor]:
-            j, u, v_j = tile.sender, tile.direction[:, :, None], v[tile.sender]
-            m_vs = phi_vs[j] * (tile.basis @ w[1])
+            j, u, v_j = tile.sender, tile.direction[:, :, None], v.index_select(0, tile.sender)
+            m_vs = phi_vs.index_select(0, j) * (tile.basis @ w[1])
             if self.symmetric:
                 along = (u * v_j).sum(1)  # ⟨v_j, û_ij⟩, (E, F)
                 m_vs = m_vs * (torch.sign(along) if self.sign_only else along)
-            m_vv = phi_vv[j] * (tile.basis @ w[2])
-            return phi_s[j] * (tile.basis @ w[0]), torch.addcmul(v_j * m_vv[:, None, :], u, m_vs[:, None, :])
+            m_vv = phi_vv.index_select(0, j) * (tile.basis @ w[2])
+            return phi_s.index_select(0, j) * (tile.basis @ w[0]), torch.addcmul(
+                v_j * m_vv[:, None, :], u, m_vs[:, None, :]
+            )
 
         ds, dv = sum_messages(message, edges, s.shape[0], self.features)
         return (s + ds) * self.residual_scale, v + dv * self.v_scale

@@ -103,13 +103,13 @@ class Message(nn.Module):
 
         def message(tile: Edges) -> tuple[Tensor, ...]:
             j, u = tile.sender, tile.direction[:, :, None]
-            m_s = phi[0][j] * (tile.basis @ w[0])
+            m_s = phi[0].index_select(0, j) * (tile.basis @ w[0])
             if parts == 1:
                 return (m_s,)
-            m_vs = (phi[1][j] * (tile.basis @ w[1]))[:, None, :]
+            m_vs = (phi[1].index_select(0, j) * (tile.basis @ w[1]))[:, None, :]
             if gated is None:
                 return m_s, u * m_vs
-            return m_s, torch.addcmul(gated[j] * (tile.basis @ w[2])[:, None, :], u, m_vs)
+            return m_s, torch.addcmul(gated.index_select(0, j) * (tile.basis @ w[2])[:, None, :], u, m_vs)
 
         ds, *dv = sum_messages(message, edges, s.shape[0], self.features)
         if not dv:

@@ -21,5 +21,6 @@ def distances_and_directions(
     vectors: Float[Tensor, "edges 3"],
 ) -> tuple[Float[Tensor, "edges"], Float[Tensor, "edges 3"]]:
     """Length (Å) and unit vector of each edge vector; coincident atoms must have been refused before."""
-    d = torch.linalg.vector_norm(vectors, dim=1)
+    x, y, z = vectors.unbind(1)  # three long sums are much faster than many sums of three
+    d = torch.sqrt(x * x + y * y + z * z)
     return d, vectors / d[:, None]
