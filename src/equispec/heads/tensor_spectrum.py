@@ -77,7 +77,7 @@ class SquareTensorConfig(SiteSpectrumConfig):
     """Configuration of SquareTensorHead."""
 
     name: Literal["square-tensor"] = "square-tensor"
-    channels: PositiveInt = Field(32, description="tensors K of each of the three kinds per site")
+    channels: PositiveInt = Field(16, description="tensors K per site")
     cutoff: PositiveFloat = Field(6.0, description="Å, of the edges that build the tensors")
     n_radial: int = Field(32, ge=2, description="radial basis functions of those edges")
 
@@ -85,7 +85,8 @@ class SquareTensorConfig(SiteSpectrumConfig):
 class SquareTensorHead(nn.Module):
     """T(E) as the square of a symmetric matrix built from l = 2 tensors of the edges and of the vectors.
 
-    Q^k = Σ_j [α_ij (û ûᵀ - I/3)], Σ_j [β_ij sym₀(v_j ⊗ û)] and sym₀(v_i ⊗ v'_i), each soft-normalised.
+    The Q^k are soft-normalised mixtures of three kinds of symmetric traceless tensors, K of each:
+    Σ_j α_ij sym₀(û ⊗ û), Σ_j β_ij sym₀(v_j ⊗ û) and sym₀(v_i ⊗ v'_i), with sym₀(a ⊗ b) = ½(abᵀ + baᵀ) - ⅓(a·b) I.
     """
 
     needs = ("scalar", "vector")
@@ -104,7 +105,8 @@ class SquareTensorHead(nn.Module):
         self.edge_gate = mlp(2 * f, f, 2 * k)
         self.neighbor_vectors = dense(widths.vector, k, bias=False)
         self.own_vectors = dense(widths.vector, 2 * k, bias=False)
-        self.coefficients = mlp(f, f, (3 * k + 1) * self.n_energies, dropout=config.dropout)
+        self.mix = dense(3 * k, k, bias=False)
+        self.coefficients = mlp(f, f, (k + 1) * self.n_energies, dropout=config.dropout)
         self.register_buffer("intensity_scale", torch.ones((), dtype=torch.float64))
 
     def initialise(self, statistics: SpectrumStatistics) -> None:
@@ -122,7 +124,7 @@ class SquareTensorHead(nn.Module):
         """{"absorption_tensor": [sites, E, 3, 3]} for the absorbing sites of the batch."""
         sites = absorber_sites(graph, self.element)
         n = len(sites)
-        tensors = self.site_tensors(features, graph, sites)  # (S, 3K, 3, 3)
+        tensors = self.site_tensors(features, graph, sites)  # (S, K, 3, 3)
         identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device).expand(n, 1, 3, 3)
         basis = torch.cat([identity, tensors], dim=1).reshape(n, -1, 9)
         c = self.coefficients(features.scalar[sites]).view(n, self.n_energies, -1)
@@ -147,7 +149,8 @@ class SquareTensorHead(nn.Module):
         edge = torch.cat([alpha[:, None, :] * u[:, :, None], v_j], dim=2)[:, :, None, :] * u[:, None, :, None]
         pooled = edge.new_zeros(len(sites), 3, 3, edge.shape[-1]).index_add(0, slot[i], edge)
         a, b = self.own_vectors(features.vector[sites]).chunk(2, dim=2)
-        q = torch.cat([pooled, a[:, :, None, :] * b[:, None, :, :]], dim=3).permute(0, 3, 1, 2)  # (S, 3K, 3, 3)
+        q = torch.cat([pooled, a[:, :, None, :] * b[:, None, :, :]], dim=3)  # (S, 3, 3, 3K)
+        q = self.mix(q).permute(0, 3, 1, 2)
         q = 0.5 * (q + q.mT)
         third = torch.eye(3, dtype=q.dtype, device=q.device) * (1 / 3)
         q = q - torch.einsum("skaa->sk", q)[:, :, None, None] * third

@@ -16,7 +16,7 @@ Frobenius norm, the trace and the Frobenius product.
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
@@ -24,10 +24,17 @@ from equispec.config import Config
 from equispec.features import FeatureWidths, NodeFeatures
 from equispec.graph import AtomGraph, edge_vectors
 from equispec.nn.cutoff import polynomial_envelope
+from equispec.nn.edges import Edges, filter_matrices, network_parts, sum_messages
 from equispec.nn.mlp import dense, mlp
 from equispec.nn.norms import distances_and_directions, safe_norm
 from equispec.nn.radial import RADIAL_BASES
-from equispec.nn.segment import sum_over_neighbors
+
+Scalars = Float[Tensor, "atoms F"]
+Dyads = Float[Tensor, "atoms 3 3 F"]
+
+THIRD = 1 / 3
+ROWS, COLUMNS = [0, 0, 0, 1, 1, 2], [0, 1, 2, 1, 2, 2]  # the upper triangle of a symmetric 3x3 matrix
+SYMMETRIC = [0, 1, 2, 1, 3, 4, 2, 4, 5]  # the whole matrix from its upper triangle
 
 
 class DyadPaiNNConfig(Config):
@@ -59,60 +66,80 @@ class DyadPaiNN(nn.Module):
 
     def forward(self, graph: AtomGraph) -> NodeFeatures:
         """Scalars [atoms, F] and dyads [atoms, 3, 3, F] of every atom."""
-        d, u = distances_and_directions(edge_vectors(graph))
-        basis, envelope = self.radial(d), polynomial_envelope(d / self.config.cutoff)[:, None]
-        s = self.scalar_embedding(graph.z)
-        identity = torch.eye(3, dtype=s.dtype, device=s.device)
-        y = identity[:, :, None] * self.dyad_embedding(graph.z)[:, None, None, :]
+        edges = self.edges(graph)
+        s: Tensor = self.scalar_embedding(graph.z)
+        start: Tensor = self.dyad_embedding(graph.z)
+        y: Tensor | None = None  # stands for Y⁰ = b_Z ⊗ I, which is never written out
         for message, update in zip(self.messages, self.updates, strict=True):
-            ds, dy = message(s, y, basis, envelope, u, graph.edge_index)
-            s, y = s + ds, y + dy
-            ds, dy = update(s, y)
-            s, y = s + ds, y + dy
+            s, y = message(s, y, start, edges)
+            s, y = update(s, y)
         return NodeFeatures(scalar=s, dyad=y)
+
+    def edges(self, graph: AtomGraph) -> Edges:
+        """Unit vectors and radial basis of all edges; the envelope multiplies the filter, its bias included."""
+        d, u = distances_and_directions(edge_vectors(graph))
+        envelope = polynomial_envelope(d * (1 / self.config.cutoff))[:, None]
+        basis = torch.cat([self.radial(d) * envelope, envelope], dim=1)
+        return Edges(graph.edge_index[0], graph.edge_index[1], u, basis)
 
 
 class Message(nn.Module):
-    """Messages along the edges: filters from the distance, gates from the sender's scalars."""
+    """Messages along the edges: filters from the distance, gates from the sender's scalars. Parts: [s, vs, vv]."""
 
     def __init__(self, features: int, n_radial: int) -> None:
         super().__init__()
+        self.features = features
         self.norm = nn.LayerNorm(features)
         self.gate = mlp(features, features, 3 * features)
         self.filter = dense(n_radial, 3 * features)
 
-    def forward(
-        self,
-        s: Float[Tensor, "atoms F"],
-        y: Float[Tensor, "atoms 3 3 F"],
-        basis: Float[Tensor, "edges n_radial"],
-        envelope: Float[Tensor, "edges 1"],
-        u: Float[Tensor, "edges 3"],
-        edge_index: Int[Tensor, "2 edges"],
-    ) -> tuple[Float[Tensor, "atoms F"], Float[Tensor, "atoms 3 3 F"]]:
-        receiver, sender = edge_index
-        n = s.shape[0]
-        # the envelope multiplies the filter after its linear map, bias included: messages vanish at the cutoff
-        m = self.gate(self.norm(s))[sender] * (self.filter(basis) * envelope)  # (E, 3F)
-        m_s, m_vv, m_vs = m.chunk(3, dim=1)
-        y_j = y[sender]  # (E, 3, 3, F)
-        along = torch.einsum("ea,eabf->ebf", u, y_j) * m_vs[:, None, :]  # ûᵀ Y_j, (E, 3, F)
-        dy = torch.addcmul(y_j * m_vv[:, None, None, :], u[:, :, None, None], along[:, None, :, :])
-        return sum_over_neighbors(m_s, receiver, n), sum_over_neighbors(dy, receiver, n) * (1 / 3)
+    def forward(self, s: Scalars, y: Dyads | None, start: Scalars, edges: Edges) -> tuple[Scalars, Dyads]:
+        """Scalars and dyads after the message; y None stands for the first block, where Y_j = b_j ⊗ I."""
+        w = filter_matrices(self.filter, self.features, 3)
+        gate_s, gate_vs, gate_vv = network_parts(self.gate, self.norm(s), self.features, 3)
+        identity = torch.eye(3, dtype=s.dtype, device=s.device)[:, :, None]
+        # what depends on the sender alone is multiplied per atom, not per edge
+        of_start = (gate_vs * start, gate_vv * start)
+
+        def first_message(tile: Edges) -> tuple[Tensor, ...]:
+            j, u = tile.sender, tile.direction
+            m_vs = of_start[0][j] * (tile.basis @ w[1])
+            upper = (u[:, ROWS] * u[:, COLUMNS])[:, :, None] * m_vs[:, None, :]  # (E, 6, F), û ûᵀ is symmetric
+            return gate_s[j] * (tile.basis @ w[0]), of_start[1][j] * (tile.basis @ w[2]), upper
+
+        def later_message(tile: Edges) -> tuple[Tensor, ...]:
+            assert y is not None
+            j, u = tile.sender, tile.direction[:, :, None]
+            y_j = y[j]  # (E, 3, 3, F)
+            along = u[:, :1] * y_j[:, 0]
+            along = torch.addcmul(along, u[:, 1:2], y_j[:, 1])
+            along = torch.addcmul(along, u[:, 2:], y_j[:, 2])  # ûᵀ Y_j, (E, 3, F)
+            along = along * (gate_vs[j] * (tile.basis @ w[1]))[:, None, :]
+            m_vv = gate_vv[j] * (tile.basis @ w[2])
+            dy = torch.addcmul(y_j * m_vv[:, None, None, :], u[:, :, None, :], along[:, None, :, :])
+            return gate_s[j] * (tile.basis @ w[0]), dy
+
+        if y is None:
+            ds, along_identity, upper = sum_messages(first_message, edges, s.shape[0], 3 * self.features)
+            y = (start + along_identity * THIRD)[:, None, None, :] * identity
+            return s + ds, y + (upper * THIRD)[:, SYMMETRIC].unflatten(1, (3, 3))
+        ds, dy = sum_messages(later_message, edges, s.shape[0], 3 * self.features)
+        return s + ds, torch.add(y, dy, alpha=THIRD)
 
 
 class Update(nn.Module):
-    """Atom-wise mixing of the dyads, gated by scalars and by n-free invariants of the dyads."""
+    """Atom-wise mixing of the dyads, gated by scalars and by n-free invariants of the dyads. Rows of mix: [U, V]."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
+        self.features = features
         self.mix = dense(features, 2 * features, bias=False)
         self.gate = mlp(3 * features, features, 3 * features)
 
-    def forward(
-        self, s: Float[Tensor, "atoms F"], y: Float[Tensor, "atoms 3 3 F"]
-    ) -> tuple[Float[Tensor, "atoms F"], Float[Tensor, "atoms 3 3 F"]]:
-        p, q = self.mix(y).chunk(2, dim=-1)  # (N, 3, 3, F) each
-        trace = torch.einsum("naaf->nf", q) * (1 / 3)
-        x1, x2, x3 = self.gate(torch.cat([s, safe_norm(q, dim=(1, 2)), trace], dim=1)).chunk(3, dim=1)
-        return x1 + x2 * (p * q).sum((1, 2)), x3[:, None, None, :] * p
+    def forward(self, s: Scalars, y: Dyads) -> tuple[Scalars, Dyads]:
+        p, q = self.mix(y).split(self.features, dim=3)  # U Y, V Y
+        trace = (q[:, 0, 0] + q[:, 1, 1] + q[:, 2, 2]) * THIRD
+        x = self.gate(torch.cat([s, safe_norm(q, dim=(1, 2)), trace], dim=1))
+        x_ss, x_sv, x_vv = x.split(self.features, dim=1)
+        ds = torch.addcmul(x_ss, x_sv, (p * q).sum((1, 2)))
+        return s + ds, torch.addcmul(y, x_vv[:, None, None, :], p)
