@@ -161,9 +161,8 @@ class Message(nn.Module):
                 along = (u * v_j).sum(1)  # ⟨v_j, û_ij⟩, (E, F)
                 m_vs = m_vs * (torch.sign(along) if self.sign_only else along)
             m_vv = phi_vv.index_select(0, j) * (tile.basis @ w[2])
-            return phi_s.index_select(0, j) * (tile.basis @ w[0]), torch.addcmul(
-                v_j * m_vv[:, None, :], u, m_vs[:, None, :]
-            )
+            m_s = phi_s.index_select(0, j) * (tile.basis @ w[0])
+            return m_s, torch.addcmul(v_j * m_vv[:, None, :], u, m_vs[:, None, :])
 
         ds, dv = sum_messages(message, edges, s.shape[0], self.features)
         return (s + ds) * self.residual_scale, v + dv * self.v_scale
