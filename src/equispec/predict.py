@@ -240,6 +240,8 @@ class Predictor:
             shift=metadata.get("shift_eV"),
         )
         meta |= {"structure": structure_name(atoms), "outside_domain": self.concerns(atoms)}
+        if "intensity_scale" in metadata:  # times the intensities: (e a0)²/eV
+            meta["intensity_scale"] = metadata["intensity_scale"]
         if self.directional:
             meta["tensor"] = "fitted to six directions of a directional model"
         return meta
