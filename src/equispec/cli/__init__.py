@@ -1,0 +1,56 @@
+"""The command line: `equispec VERB ...`. One thin module per group of verbs; torch is imported inside the commands."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from equispec import __version__
+from equispec.cli.data import data_app
+from equispec.cli.doctor import doctor
+from equispec.cli.evaluation import check, evaluate
+from equispec.cli.models import models_app
+from equispec.cli.shell import run_app
+from equispec.cli.training import train
+from equispec.cli.xas import xas
+
+app = typer.Typer(
+    name="equispec",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(xas)
+app.command()(train)
+app.command("eval")(evaluate)
+app.command()(check)
+app.add_typer(models_app, name="models")
+app.add_typer(data_app, name="data")
+app.command()(doctor)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"equispec {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def equispec(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Core-electron excitation spectra from equivariant message-passing networks.
+
+    \b
+    Example:
+      equispec xas benzene.xyz --plot benzene.png
+    """
+
+
+def main() -> None:
+    """Entry point of the program: exit code 0 done, 2 bad usage or input, 3 outside the model's domain (--strict)."""
+    sys.exit(run_app(app, sys.argv[1:]))

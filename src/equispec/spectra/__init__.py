@@ -29,6 +29,7 @@ from equispec.spectra.compare import (
 from equispec.spectra.film import film_intensity, molecular_axis, saupe_matrix, saupe_of_tilt
 from equispec.spectra.grid import EDGES, PUBLISHED_C_K_GRID, Edge, EnergyGrid
 from equispec.spectra.io import (
+    check_format,
     check_writable,
     load_spectra,
     load_spectrum,
@@ -66,6 +67,7 @@ __all__ = [
     "anisotropic_part",
     "broaden_spectrum",
     "broaden_sticks",
+    "check_format",
     "check_suffix",
     "check_writable",
     "directional",

@@ -81,12 +81,16 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             partial.unlink(missing_ok=True)
 
 
-def check_writable(path: str | Path | None) -> None:
-    """InputError unless the path is None or a file can be written there: call it before long work."""
-    if path is not None:
-        with neighbour(path) as partial:
-            partial.touch()
-            partial.unlink()
+def check_writable(path: str | Path) -> None:
+    """InputError unless a file can be written there: call it before long work."""
+    with neighbour(path) as partial:
+        partial.touch()
+        partial.unlink()
+
+
+def check_format(path: str | Path) -> None:
+    """InputError unless the suffix is one that `save_spectra` knows: call it before long work."""
+    _by_suffix(Path(path), _WRITERS)
 
 
 @contextmanager

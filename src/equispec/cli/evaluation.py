@@ -1,0 +1,84 @@
+"""equispec eval, equispec check: how good a model is, and whether it keeps its promises."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from equispec.cli.shell import Json, console, note, print_json, table
+
+Models = Annotated[
+    list[str],
+    typer.Argument(help="A shipped model, a model folder or a run folder; several are an ensemble.", metavar="MODEL"),
+]
+
+
+def evaluate(
+    model: Models,
+    data: Annotated[Path, typer.Argument(help="A stick store (.h5).", metavar="DATA")],
+    split: Annotated[
+        str, typer.Option(help="train, valid or test, as stored with the model; all for other data.", metavar="NAME")
+    ] = "test",
+    report: Annotated[
+        Path | None, typer.Option(help="Write tables, pictures and a page to this folder.", metavar="DIR")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Compare a model with first principles.
+
+    The errors of the model and of baselines, native and as broad as in Shibata & Mizoguchi (2024).
+
+    \b
+    Example:
+      equispec eval ck-tensor data/ck-tp-pbe/ck-tp-pbe.h5 --report ck-tensor-report
+    """
+    from equispec.workflows import evaluation_report
+    from equispec.workflows.evaluation import evaluate as run
+
+    result = run(model, data, split)
+    if json:
+        print_json(evaluation_report.metrics(result))
+    else:
+        columns = ("prediction", "resolution", *(f">{name.lower()}" for name in evaluation_report.HEADINGS))
+        scores = [
+            (name, resolution, *(f"{number:.3f}" for number in numbers))
+            for name, resolution, *numbers in evaluation_report.score_rows(result)
+        ]
+        found, timing = result.data, result.timing
+        title = f"{found['split']} split of {found['store']}: {found['molecules']} molecules, {found['sites']} sites"
+        console().print(table(*columns, title=title, rows=scores))
+        print("Errors: mean squared errors in units of the squared mean intensity of the training set; 0 is perfect.")
+        print(
+            f"Time: {timing.batched_ms:.1f} ms per molecule in batches, {timing.single_ms:.1f} ms one by one "
+            f"({timing.threads} threads, {timing.device})."
+        )
+        for text in result.notes:
+            print(text)
+    if report is not None:
+        evaluation_report.write_report(result, report)
+        note(f"wrote {report}")
+
+
+def check(model: Models, json: Json = False) -> None:
+    """Check symmetries, signs, batching and smoothness.
+
+    Every check is one line that says what was measured, in double precision, and what is allowed. The exit code is 1
+    if the model breaks a promise.
+
+    \b
+    Example:
+      equispec check ck-tensor
+    """
+    from equispec.workflows.checks import check_model, failed
+
+    results = check_model(model)
+    broken = failed(results)
+    if json:
+        print_json({"passed": not broken, "checks": [asdict(result) for result in results]})
+    else:
+        columns = ("check", "verdict", ">measured", "allowed", "in words")
+        console().print(table(*columns, rows=[result.row for result in results]))
+        print(f"{len(results) - len(broken)} of {len(results)} kept." if broken else "All promises kept.")
+    if broken:
+        raise typer.Exit(1)

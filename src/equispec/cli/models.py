@@ -1,0 +1,88 @@
+"""equispec models: the shipped models, model folders, and weights of other programs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from equispec.cli.shell import Json, console, note, print_json, table
+
+models_app = typer.Typer(no_args_is_help=True, help="List, describe, locate and import models.")
+
+
+@models_app.command("list")
+def list_models(json: Json = False) -> None:
+    """List the shipped models.
+
+    \b
+    Example:
+      equispec models list
+    """
+    from equispec.workflows.catalogue import catalogue
+
+    found = catalogue()
+    if json:
+        print_json({"models": [model.to_dict() for model in found]})
+        return
+    rows = [(m.name, m.edge, m.kind, " ".join(m.elements), m.trained_on) for m in found]
+    console().print(table("model", "edge", "kind", "elements", "trained on", rows=rows))
+
+
+@models_app.command()
+def info(
+    model: Annotated[str, typer.Argument(help="A shipped model or a model folder.", metavar="MODEL")],
+    json: Json = False,
+) -> None:
+    """Describe a model: kind, domain, errors, licence.
+
+    \b
+    Example:
+      equispec models info ck-tensor
+    """
+    from equispec.workflows.catalogue import describe, facts
+
+    found = describe(model)
+    if json:
+        print_json(found.to_dict())
+        return
+    console().print(table("", "", title=found.name, rows=facts(found)))
+
+
+@models_app.command()
+def path(model: Annotated[str, typer.Argument(help="A shipped model or a model folder.", metavar="MODEL")]) -> None:
+    """Print the folder of a model.
+
+    \b
+    Example:
+      equispec models path ck-tensor
+    """
+    from equispec.predict import model_folder
+
+    print(model_folder(model))
+
+
+@models_app.command("import")
+def import_model(
+    format_name: Annotated[str, typer.Argument(help="Where the weights come from: isd-painn.", metavar="FORMAT")],
+    file: Annotated[Path, typer.Argument(help="The checkpoint; nothing in it is executed.", metavar="FILE")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.", metavar="DIR")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="What the weights do not show, such as cutoff=8.0; may be repeated.", metavar="KEY=VALUE"
+        ),
+    ] = None,
+) -> None:
+    """Import weights of another program.
+
+    isd-painn: checkpoints of github.com/nmdl-mizo/isdpainn; --set takes cutoff, max_neighbors, grid, intensity_scale,
+    symmetric_message, sign_only, elements and max_heavy_atoms, by default those of the published weights.
+
+    \b
+    Example:
+      equispec models import isd-painn best.pt -o isd-painn-published --set cutoff=8.0
+    """
+    from equispec.workflows.catalogue import import_foreign
+
+    digest = import_foreign(format_name, file, output, settings or [])
+    note(f"wrote {output} (weights {digest[:12]}); try: equispec xas benzene.xyz -m {output}")

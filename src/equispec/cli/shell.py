@@ -1,0 +1,102 @@
+"""The one place for exit codes, error messages and warnings, and what all commands print with."""
+
+import json
+import sys
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from equispec.errors import DomainWarning, EquispecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
+
+# ClickException: typer brings it from click or from a parser of its own, depending on its version, and exports a child
+_PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; errors and domain warnings become one sentence each on stderr.
+
+    Mistakes of the program itself are not caught: they show their traceback.
+    """
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # of parsers and libraries: nothing a user can act on
+        warnings.simplefilter("always", DomainWarning)
+        warnings.showwarning = _show_warning
+        try:
+            return app(args=list(arguments), standalone_mode=False) or 0
+        except EquispecError as error:
+            return _fail(str(error), error.exit_code)
+        except _PARSER_ERROR as error:
+            return _fail_usage(error)
+        except (KeyboardInterrupt, typer.Abort):
+            return _fail("interrupted", 130)
+        except BrokenPipeError:  # the reader of our output has left, as `head` does
+            sys.stderr.close()
+            return 1
+
+
+def console() -> "Console":
+    """Where tables for people go; wide enough when it is not a terminal that would wrap them."""
+    from rich.console import Console
+
+    found = Console(highlight=False, soft_wrap=False)
+    return found if found.is_terminal else Console(highlight=False, width=140)
+
+
+def table(*columns: str, title: str | None = None, rows: Iterable[Sequence[str]] = ()) -> "Table":
+    """A plain table; the names of columns of numbers begin with '>'."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for name in columns:
+        made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    print(json.dumps(value, ensure_ascii=False, indent=1, allow_nan=False))
+
+
+def note(text: str) -> None:
+    """Something to know that is not a result: on stderr, so that it never mixes with output for programs."""
+    print(text, file=sys.stderr)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"Error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _fail_usage(error: Any) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":  # a command without anything: its help is the answer
+        print(error.format_message())
+        return 2
+    context = getattr(error, "ctx", None)
+    hint = f"; see {context.command_path} --help" if context else ""
+    return _fail(error.format_message().rstrip(".") + hint, 2)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    if issubclass(category, DomainWarning):
+        print(f"Warning: {' '.join(str(message).split())}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=sys.stderr)

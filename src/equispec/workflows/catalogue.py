@@ -1,0 +1,133 @@
+"""What models there are and what each of them is: the recipes behind `equispec models`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ase.data import chemical_symbols
+
+from equispec.checkpoint import read_config
+from equispec.errors import InputError
+from equispec.importers import FOREIGN
+from equispec.predict import model_folder, shipped_models
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """A model folder in the words of its config.json; what the folder does not say is None or empty."""
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return self.config["metadata"]
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        return self.metadata.get("statistics") or {}
+
+    @property
+    def kind(self) -> str:
+        """Backbone and heads."""
+        return " + ".join(
+            [self.config["model"]["backbone"]["name"], *(h["name"] for h in self.config["model"]["heads"])]
+        )
+
+    @property
+    def edge(self) -> str:
+        return str(self.metadata.get("edge", ""))
+
+    @property
+    def elements(self) -> list[str]:
+        """Symbols of the elements of the training set."""
+        return [chemical_symbols[z] for z in self.statistics.get("elements", ())]
+
+    @property
+    def trained_on(self) -> str:
+        """Numbers of molecules and sites."""
+        known = self.statistics
+        return f"{known['n_molecules']:,} molecules, {known['n_sites']:,} sites" if "n_molecules" in known else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, as plain data."""
+        return {"name": self.name, "folder": str(self.folder), "kind": self.kind, **self.config}
+
+
+def describe(model: str | Path) -> ModelDescription:
+    """What a shipped model, a model folder or a finished run is; InputError as `model_folder` and `read_config`."""
+    folder = model_folder(model)
+    return ModelDescription(folder.resolve().name, folder, read_config(folder))
+
+
+def catalogue() -> list[ModelDescription]:
+    """The models that come with the package."""
+    return [describe(name) for name in shipped_models()]
+
+
+def facts(model: ModelDescription) -> list[tuple[str, str]]:
+    """What a user asks of a model, one (question, answer) each; what is not known is left out."""
+    meta, known = model.metadata, model.statistics
+    grid = model.config["model"]["heads"][0].get("grid")
+    span = f", {grid['start']:g} to {grid['stop']:g} eV at {grid['n']} points" if grid else ""
+    widths = meta.get("broadening")
+    training = meta.get("training") or {}
+    uses = {"valid": "stop the training", "test": "test"}
+    aside = [(name, use) for name, use in uses.items() if name in (training.get("split") or {})]
+    found = {
+        "predicts": f"{model.edge} edge{span}",
+        "kind": model.kind,
+        "parameters": f"{meta['parameters']:,}" if "parameters" in meta else None,
+        "elements": " ".join(model.elements),
+        "trained on": model.trained_on,
+        "set aside": ", ".join(f"{len(training['split'][name]):,} molecules to {use}" for name, use in aside),
+        "largest molecule": _with_unit(known.get("max_heavy_atoms"), "heavy atoms"),
+        "charges": ", ".join(f"{charge:+d}" if charge else "neutral" for charge in known.get("charges", ())),
+        "energy shift": _with_unit(meta.get("shift_eV"), "eV, added to calculated transition energies"),
+        "broadening": "FWHM {fwhm:.3g} eV, above the ionisation potential up to {fwhm_high:.3g} eV".format(**widths)
+        if widths
+        else None,
+        "intensity unit": meta.get("intensity_unit"),
+        **{f"test {name}": str(value) for name, value in _flat(meta.get("metrics") or {}).items()},
+        "licence": meta.get("licence"),
+        "citation": meta.get("citation"),
+        "made with": f"equispec {model.config.get('equispec_version', '?')}, model format {model.config['format']}",
+        "weights": f"sha256 {model.config['weights_sha256']}",
+        "folder": str(model.folder),
+    }
+    return [(name, value) for name, value in found.items() if value]
+
+
+def import_foreign(format_name: str, file: Path, folder: Path, settings: Sequence[str]) -> str:
+    """Make a model folder of another program's weights; `settings` are "cutoff=8.0"-like, their values YAML.
+
+    Returns the hash of the weights. Raises InputError for an unknown format or setting and for unusable weights.
+    """
+    if format_name not in FOREIGN:
+        raise InputError(f"unknown format {format_name!r} of weights; known formats: {', '.join(FOREIGN)}")
+    options = {}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise InputError(f"--set {setting!r}: write it as key=value, for example cutoff=8.0")
+        try:
+            options[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {setting!r}: the value is not valid YAML") from None
+    return FOREIGN[format_name](file, folder, options)
+
+
+def _with_unit(value: float | None, unit: str) -> str | None:
+    return None if value is None else f"{value:g} {unit}"
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested numbers as one level, with the names joined by spaces."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        key = f"{prefix}{name}".replace("_", " ")
+        flat |= _flat(value, f"{key} ") if isinstance(value, dict) else {key: value}
+    return flat
