@@ -169,13 +169,14 @@ def report(default: dict[str, float], tuned: dict[str, float]) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("equispec", "schnetpack", "torch"))
     return f"""# PaiNN: energies, against SchNetPack
 
-Written by `benchmarks/painn_vs_schnetpack.py` on {datetime.date.today()}: {processor()}, one thread; {versions};
-Python {platform.python_version()}.
+Written by `benchmarks/painn_vs_schnetpack.py` on {datetime.date.today()}: {processor()}, one thread;
+{versions}, Python {platform.python_version()}.
 
 One batch of {default["molecules"]:.0f} QM9-like molecules ({default["atoms"]:.0f} atoms, {default["edges"]:.0f} edges),
 F = 128, 3 blocks, 20 Bessel functions, cutoff 5 Å, float32, eager mode. Both networks have the same weights and the
 same neighbour list, run in turn in one process, and agree to {max(default["difference"], tuned["difference"]):.0e} of
-the largest energy. CPU milliseconds, medians.
+the largest energy. CPU milliseconds, medians; load average
+{os.getloadavg()[1]:.1f} on {os.cpu_count()} cores.
 
 | allocator | equispec | SchNetPack | ratio |
 |---|---|---|---|
