@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from equispec.cli.shell import Json, console, note, print_json, table
+from equispec.cli.shell import Json, note, print_json, show_table
 
 data_app = typer.Typer(no_args_is_help=True, help="Inspect, convert and split reference data.")
 
@@ -31,7 +31,7 @@ def inspect(
     if json:
         print_json(found)
     else:
-        console().print(table("", "", title=str(file), rows=_rows(found)))
+        show_table("", "", rows=_rows(found), title=str(file), names=False)
 
 
 @data_app.command()
@@ -75,7 +75,7 @@ def split(
 
     parts, sites = split_store(file, {"kind": kind, "seed": seed, "valid": valid, "test": test}, output)
     rows = [(name, str(len(ids)), str(sites[name])) for name, ids in parts.items()]
-    console().print(table("split", ">molecules", ">sites", rows=rows))
+    show_table("split", ">molecules", ">sites", rows=rows)
     if output:
         note(f"wrote {output}")
 

@@ -1,6 +1,6 @@
 """equispec doctor: is everything there?"""
 
-from equispec.cli.shell import Json, console, print_json, table
+from equispec.cli.shell import Json, print_json, show_table
 
 
 def doctor(
@@ -21,4 +21,4 @@ def doctor(
         print_json({finding.name: {"found": finding.found, "ok": finding.ok} for finding in findings})
         return
     rows = [("✓" if finding.ok else "✗", finding.name, finding.found) for finding in findings]
-    console().print(table("", "", "", rows=rows))
+    show_table("", "", "", rows=rows, names=False)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from equispec.cli.shell import Json, console, note, print_json, table
+from equispec.cli.shell import Json, note, print_json, show_table
 
 Models = Annotated[
     list[str],
@@ -47,7 +47,7 @@ def evaluate(
         ]
         found, timing = result.data, result.timing
         title = f"{found['split']} split of {found['store']}: {found['molecules']} molecules, {found['sites']} sites"
-        console().print(table(*columns, title=title, rows=scores))
+        show_table(*columns, title=title, rows=scores)
         print("Errors: mean squared errors in units of the squared mean intensity of the training set; 0 is perfect.")
         print(
             f"Time: {timing.batched_ms:.1f} ms per molecule in batches, {timing.single_ms:.1f} ms one by one "
@@ -78,7 +78,7 @@ def check(model: Models, json: Json = False) -> None:
         print_json({"passed": not broken, "checks": [asdict(result) for result in results]})
     else:
         columns = ("check", "verdict", ">measured", "allowed", "in words")
-        console().print(table(*columns, rows=[result.row for result in results]))
+        show_table(*columns, rows=[result.row for result in results])
         print(f"{len(results) - len(broken)} of {len(results)} kept." if broken else "All promises kept.")
     if broken:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from equispec.cli.shell import Json, console, note, print_json, table
+from equispec.cli.shell import Json, note, print_json, show_table
 
 models_app = typer.Typer(no_args_is_help=True, help="List, describe, locate and import models.")
 
@@ -25,7 +25,7 @@ def list_models(json: Json = False) -> None:
         print_json({"models": [model.to_dict() for model in found]})
         return
     rows = [(m.name, m.edge, m.kind, " ".join(m.elements), m.trained_on) for m in found]
-    console().print(table("model", "edge", "kind", "elements", "trained on", rows=rows))
+    show_table("model", "edge", "kind", "elements", "trained on", rows=rows)
 
 
 @models_app.command()
@@ -45,7 +45,7 @@ def info(
     if json:
         print_json(found.to_dict())
         return
-    console().print(table("", "", title=found.name, rows=facts(found)))
+    show_table("", "", rows=facts(found), title=found.name, names=False)
 
 
 @models_app.command()
@@ -59,6 +59,26 @@ def path(model: Annotated[str, typer.Argument(help="A shipped model or a model f
     from equispec.predict import model_folder
 
     print(model_folder(model))
+
+
+@models_app.command()
+def merge(
+    models: Annotated[
+        list[Path], typer.Argument(help="Runs or model folders, of one configuration.", metavar="MODEL...")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.", metavar="DIR")],
+) -> None:
+    """Make one model folder, an ensemble, of models trained on the same data with different seeds.
+
+    \b
+    Example:
+      equispec models merge runs/ck-0 runs/ck-1 runs/ck-2 -o ck-ensemble
+    """
+    from equispec.checkpoint import merge_models
+    from equispec.predict import model_folder
+
+    digest = merge_models([model_folder(model) for model in models], output)
+    note(f"wrote {output} (weights {digest[:12]})")
 
 
 @models_app.command("import")

@@ -1,18 +1,17 @@
 """The one place for exit codes, error messages and warnings, and what all commands print with."""
 
+import io
 import json
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Annotated, Any, TextIO
 
 import typer
 
 from equispec.errors import DomainWarning, EquispecError
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
+WIDTH = 160  # characters of a table that does not go to a terminal
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")]
 
@@ -25,6 +24,9 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
 
     Mistakes of the program itself are not caught: they show their traceback.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without Unicode shows ? for ∥ and Å
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # of parsers and libraries: nothing a user can act on
@@ -43,25 +45,23 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
             return 1
 
 
-def console() -> "Console":
-    """Where tables for people go; wide enough when it is not a terminal that would wrap them."""
-    from rich.console import Console
-
-    found = Console(highlight=False, soft_wrap=False)
-    return found if found.is_terminal else Console(highlight=False, width=140)
-
-
-def table(*columns: str, title: str | None = None, rows: Iterable[Sequence[str]] = ()) -> "Table":
-    """A plain table; the names of columns of numbers begin with '>'."""
+def show_table(*columns: str, rows: Iterable[Sequence[str]], title: str | None = None, names: bool = True) -> None:
+    """Print a plain table; names of columns of numbers begin with '>'; names=False leaves the row of names out."""
     from rich.box import SIMPLE_HEAD
+    from rich.console import Console
     from rich.table import Table
 
-    made = Table(box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:  # a file or a pipe has no width to respect
+        console = Console(highlight=False, markup=False, width=WIDTH)
+    made = Table(box=SIMPLE_HEAD if names else None, show_header=names, pad_edge=False)
     for name in columns:
         made.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left")
     for row in rows:
         made.add_row(*row)
-    return made
+    if title:
+        console.print(title, style="bold")
+    console.print(made)
 
 
 def print_json(value: Any) -> None:

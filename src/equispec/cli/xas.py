@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equispec.cli.shell import Json, console, note, table
+from equispec.cli.shell import Json, note, show_table
 
 if TYPE_CHECKING:
     from equispec.spectra import PeakRow, PolarizationLike, SiteSpectra
@@ -117,7 +117,7 @@ def _print_table(spectra: "SiteSpectra", pol: "PolarizationLike", first: bool) -
 
     rows = peak_rows(spectra, pol)
     columns = ("site", ">first peak (eV)", ">height (1/eV)", "polarised", ">strongest peak (eV)", ">height (1/eV)")
-    console().print(table(*columns, title=_title(spectra, pol), rows=[_cells(row) for row in rows]))
+    show_table(*columns, title=_title(spectra, pol), rows=[_cells(row) for row in rows])
 
 
 def _print_line(spectra: "SiteSpectra", pol: "PolarizationLike", first: bool) -> None:
@@ -155,7 +155,7 @@ def _cells(row: "PeakRow") -> tuple[str, ...]:
     if row.anisotropy:
         along = row.anisotropy.share > 1 / 3
         share = row.anisotropy.share if along else 1 - row.anisotropy.share
-        direction = ", ".join(f"{value:.2f}" for value in row.anisotropy.axis)
+        direction = ", ".join(f"{round(value, 2) + 0.0:.2f}" for value in row.anisotropy.axis)
         axis = f"{share:.0%} {'∥' if along else '⟂'} ({direction})"
     first, strongest = row.first, row.strongest
     return (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from equispec.spectra.polarization import Polarization, PolarizationLike
+from equispec.spectra.polarization import PolarizationLike
 from equispec.spectra.sites import SiteSpectra
 
 MIN_PROMINENCE = 0.05  # of the highest intensity; what rises less above its surroundings is not a peak
@@ -22,8 +22,9 @@ class Peak:
 
 @dataclass(frozen=True)
 class Anisotropy:
-    """The axis n (unit vector) that stands out of an absorption tensor, and what share of the intensity lies along it.
+    """The axis that stands out of an absorption tensor, and what share of the intensity lies along it.
 
+    `axis` is a unit vector n whose largest component is positive.
     `share` is nᵀ T n / Tr T: 1 where only light polarised along n is absorbed, 0 where only light across it, 1/3 where
     all directions absorb alike.
     """
@@ -64,9 +65,8 @@ def anisotropy(tensor: Float[np.ndarray, "3 3"]) -> Anisotropy | None:
     k = int(np.abs(values - trace / 3).argmax())
     if not trace > 0 or abs(values[k] - trace / 3) < NO_AXIS * trace:
         return None
-    direction = Polarization.parse(axes[:, k]).direction  # fixes the sign
-    assert direction is not None
-    return Anisotropy(direction, float(values[k] / trace))
+    axis = axes[:, k] * np.sign(axes[np.abs(axes[:, k]).argmax(), k])
+    return Anisotropy((float(axis[0]), float(axis[1]), float(axis[2])), float(values[k] / trace))
 
 
 def peak_rows(spectra: SiteSpectra, polarization: PolarizationLike = None, per_site: bool = True) -> list[PeakRow]:

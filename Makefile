@@ -1,0 +1,46 @@
+# Every target works in a fresh clone: it makes .venv on first use and is quick from then on.
+# Another interpreter: make demo PYTHON=/path/to/python3.12
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+
+# one thread per process: the test workers share the cores among themselves
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test lint check clean
+help:
+	@echo "make demo   predict a spectrum the shipped model has never seen, beside first principles"
+	@echo "make test   run the tests"
+	@echo "make lint   style, types and the floors of the architecture"
+	@echo "make check  lint and test: before every commit"
+	@echo "make clean  remove .venv and what the targets wrote"
+
+demo: $(VENV)/.core
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 $(PYTEST_OPTIONS)
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+check: lint test
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "equispec needs Python 3.11 or newer; choose one with: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.core: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@ $(VENV)/.core
