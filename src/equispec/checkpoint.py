@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +36,14 @@ class Checkpoint:
     hash: str
 
 
-def save_model(folder: Path, model: Model, metadata: dict[str, Any]) -> str:
+def save_model(folder: Path, model: Model | Sequence[Model], metadata: dict[str, Any]) -> str:
     """Write a model folder, all or nothing, and return the hash of the weights.
+
+    Several models of the same configuration make an ensemble; their weights share one file, prefixed "0/", "1/", ...
 
     An existing model folder is replaced; anything else at that place is an InputError.
     """
+    models = [model] if isinstance(model, Model) else list(model)
     folder = Path(folder)
     if folder.exists() and not (folder / CONFIG).is_file():
         raise InputError(f"{folder} exists and is not a model folder; choose another place for the model")
@@ -51,14 +54,15 @@ def save_model(folder: Path, model: Model, metadata: dict[str, Any]) -> str:
         raise InputError(f"cannot write the model folder {folder}: {error.strerror}") from None
     try:
         partial.chmod(0o755)
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / WEIGHTS)
+        save_file(_weights(models), partial / WEIGHTS)
         (partial / WEIGHTS).chmod(0o644)
         digest = _sha256(partial / WEIGHTS)
         config = {
             "format": FORMAT,
             "equispec_version": __version__,
-            "model": model.config.model_dump(mode="json"),
-            "units": {q.name: q.unit for q in QUANTITIES.values() if q.name in model.outputs},
+            "model": models[0].config.model_dump(mode="json"),
+            "members": len(models),
+            "units": {q.name: q.unit for q in QUANTITIES.values() if q.name in models[0].outputs},
             "weights_sha256": digest,
             "metadata": metadata,
         }
@@ -74,8 +78,24 @@ def save_model(folder: Path, model: Model, metadata: dict[str, Any]) -> str:
     return digest
 
 
+def _weights(models: Sequence[Model]) -> dict[str, torch.Tensor]:
+    if len(models) == 1:
+        return {name: value.contiguous() for name, value in models[0].state_dict().items()}
+    return {f"{i}/{k}": v.contiguous() for i, model in enumerate(models) for k, v in model.state_dict().items()}
+
+
 def load_model(folder: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu") -> Checkpoint:
-    """Load a model folder; `dtype` None keeps the precision of the stored weights.
+    """The one model of a model folder; InputError for an ensemble, otherwise as `load_members`."""
+    members = load_members(folder, dtype, device)
+    if len(members) > 1:
+        raise InputError(f"{folder} is an ensemble of {len(members)} models; a single model is needed")
+    return members[0]
+
+
+def load_members(
+    folder: Path, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> list[Checkpoint]:
+    """Load a model folder, every member of an ensemble; `dtype` None keeps the precision of the stored weights.
 
     Raises InputError if the folder is missing, incomplete, of a newer format, or if its weights were changed.
     """
@@ -94,12 +114,47 @@ def load_model(folder: Path, dtype: torch.dtype | None = None, device: torch.dev
     floating = [w for w in weights.values() if w.dtype in (torch.float32, torch.float64)]
     # of the largest array: constants such as an intensity scale are kept in double precision
     stored = max(floating, key=torch.Tensor.numel).dtype if floating else torch.float32
-    model = build(ModelConfig.parse(config["model"], f"{folder / CONFIG}: model"), dtype or stored)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError:
-        raise InputError(f"{weights_file} does not fit the architecture in {folder / CONFIG}") from None
-    return Checkpoint(model.to(device).eval(), config["metadata"], folder.resolve().name, digest[:12])
+    parsed = ModelConfig.parse(config["model"], f"{folder / CONFIG}: model")
+    members = []
+    for i in range(config.get("members", 1)):
+        own = weights
+        if config.get("members", 1) > 1:
+            own = {k.removeprefix(f"{i}/"): v for k, v in weights.items() if k.startswith(f"{i}/")}
+        model = build(parsed, dtype or stored)
+        try:
+            model.load_state_dict(own)
+        except RuntimeError:
+            raise InputError(f"{weights_file} does not fit the architecture in {folder / CONFIG}") from None
+        members.append(Checkpoint(model.to(device).eval(), config["metadata"], folder.resolve().name, digest[:12]))
+    return members
+
+
+def merge_models(folders: Sequence[Path], target: Path) -> str:
+    """Write an ensemble of trained models of one configuration and one training set; returns the hash of the weights.
+
+    Raises InputError if they differ in architecture, data, split or intensity scale: an ensemble's test molecules must
+    be unseen by all of its members.
+    """
+    members = [member for folder in folders for member in load_members(folder)]
+    if len(members) < 2:
+        raise InputError("an ensemble needs at least two models")
+    first = members[0]
+    for other, folder in zip(members, folders, strict=False):
+        if other.model.config != first.model.config:
+            raise InputError(f"{folder} has another architecture than {folders[0]}: they cannot be one ensemble")
+        for key in ("split", "data_sha256"):
+            if other.metadata.get("training", {}).get(key) != first.metadata.get("training", {}).get(key):
+                raise InputError(f"{folder} and {folders[0]} were trained on different data ({key} differs)")
+    trainings = [member.metadata["training"] for member in members]
+    metadata = {
+        **first.metadata,
+        "parameters": sum(member.metadata["parameters"] for member in members),
+        "training": {
+            **trainings[0],
+            "members": [{"seed": t["config"]["train"]["seed"], "epoch": t["epoch"]} for t in trainings],
+        },
+    }
+    return save_model(target, [member.model for member in members], metadata)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from jaxtyping import Float
 
-from equispec.checkpoint import Checkpoint, load_model
+from equispec.checkpoint import Checkpoint, load_members
 from equispec.data.atoms import check_structure, graphs_from_many
 from equispec.data.structures import SOURCE, atoms_from_smiles, read_structures
 from equispec.errors import DomainWarning, InputError
@@ -71,7 +71,7 @@ def load(
     if not names:
         raise InputError("an ensemble needs at least one model")
     try:
-        members = [load_model(model_folder(name), dtype, device) for name in names]  # type: ignore[arg-type]
+        members = [m for name in names for m in load_members(model_folder(name), dtype, device)]  # type: ignore[arg-type]
     except RuntimeError as error:
         raise InputError(f"cannot use the device {device!r}: {str(error).splitlines()[0]}") from None
     return Predictor(members)
@@ -90,6 +90,16 @@ class Predictor:
         self.energies: Float[np.ndarray, "energy"] = first.model.config.heads[0].energy_grid.energies  # type: ignore
         parameter = next(first.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
+
+    @property
+    def name(self) -> str:
+        """The name of the model folder, or of all folders of an ensemble."""
+        return ", ".join(dict.fromkeys(member.name for member in self.members))
+
+    @property
+    def hash(self) -> str:
+        """The beginning of the sha256 of the weights, of every folder."""
+        return ", ".join(dict.fromkeys(member.hash for member in self.members))
 
     @property
     def directional(self) -> bool:
@@ -234,8 +244,8 @@ class Predictor:
         meta = spectra_meta(
             EDGES[self.edge],
             "1/eV",
-            model=", ".join(member.name for member in self.members),
-            model_hash=", ".join(member.hash for member in self.members),
+            model=self.name,
+            model_hash=self.hash,
             broadening=Broadening(**widths) if widths else None,
             shift=metadata.get("shift_eV"),
         )

@@ -35,7 +35,7 @@ class ModelDescription:
         """Backbone and heads."""
         return " + ".join(
             [self.config["model"]["backbone"]["name"], *(h["name"] for h in self.config["model"]["heads"])]
-        )
+        ) + (f", ensemble of {members}" if (members := self.config.get("members", 1)) > 1 else "")
 
     @property
     def edge(self) -> str:

@@ -346,11 +346,11 @@ def _scores(errors: SiteErrors) -> Scores:
 
 def _describe(predictor: Predictor) -> dict[str, Any]:
     first = predictor.members[0]
-    several = len(predictor.members) > 1
     config = first.model.config
     return {
-        "name": [m.name for m in predictor.members] if several else first.name,
-        "hash": [m.hash for m in predictor.members] if several else first.hash,
+        "name": predictor.name,
+        "hash": predictor.hash,
+        "members": len(predictor.members),
         "backbone": config.backbone.name,  # type: ignore[attr-defined]
         "head": config.heads[0].name,  # type: ignore[attr-defined]
         "edge": predictor.edge,

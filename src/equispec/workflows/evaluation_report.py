@@ -96,12 +96,11 @@ def score_rows(result: EvaluationResult) -> list[tuple[Any, ...]]:
 def markdown(result: EvaluationResult) -> str:
     """The report as a page of Markdown that shows the pictures beside it."""
     data, names = result.data, result.model["name"]
-    title = f"ensemble of {', '.join(names)}" if isinstance(names, list) else names
-    digest = result.model["hash"]
+    title = f"{names}, an ensemble of {result.model['members']}" if result.model["members"] > 1 else names
     parts = [
         f"# Evaluation of {title}",
         f"{result.model['edge']} edge, {result.model['backbone']} with {result.model['head']}, weights "
-        f"{', '.join(digest) if isinstance(digest, list) else digest}; compared with first principles on the "
+        f"{result.model['hash']}; compared with first principles on the "
         f"{data['split']} split of {data['store']} ({data['sha256'][:12]}): {data['molecules']} molecules, "
         f"{data['sites']} sites, {3 * data['sites']} spectra.",
         *result.notes,

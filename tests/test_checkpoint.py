@@ -1,0 +1,126 @@
+"""Model folders: whole or not at all, never unpickled, tamper-evident; ensembles in one folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from equispec.checkpoint import CONFIG, FORMAT, WEIGHTS, load_members, load_model, merge_models, save_model
+from equispec.errors import ConfigError, InputError
+from equispec.model import Model, ModelConfig, build
+from equispec.predict import load
+
+GRID = {"start": 284.0, "stop": 300.0, "n": 9}
+
+
+def model(seed: int = 0, features: int = 8) -> Model:
+    torch.manual_seed(seed)
+    backbone = {"name": "painn", "features": features, "blocks": 1, "cutoff": 4.0}
+    head = {"name": "square-tensor", "channels": 2, "cutoff": 4.0, "grid": GRID}
+    return build(ModelConfig.parse({"backbone": backbone, "heads": [head]}))
+
+
+def metadata(seed: int = 0, split: tuple[int, ...] = (1, 2)) -> dict:
+    training = {"split": {"train": list(split)}, "data_sha256": "x", "epoch": 3, "config": {"train": {"seed": seed}}}
+    return {"edge": "C-K", "parameters": 5, "intensity_scale": 1.0, "training": training}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_model(tmp_path / "model", model(), metadata())
+    return tmp_path / "model"
+
+
+def test_round_trip_keeps_weights_metadata_and_units(folder: Path) -> None:
+    loaded = load_model(folder)
+    assert loaded.metadata == metadata()
+    assert loaded.name == "model"
+    assert all(torch.equal(value, loaded.model.state_dict()[name]) for name, value in model().state_dict().items())
+    config = json.loads((folder / CONFIG).read_text())
+    assert config["format"] == FORMAT
+    assert config["units"] == {"absorption_tensor": "1/eV"}
+
+
+def test_replacing_keeps_the_card_and_refuses_other_folders(folder: Path, tmp_path: Path) -> None:
+    (folder / "CARD.md").write_text("what this is")
+    save_model(folder, model(1), metadata())
+    assert (folder / "CARD.md").read_text() == "what this is"
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="not a model folder"):
+        save_model(tmp_path / "mine", model(), metadata())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "model"]  # nothing half-written
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-10]), "checksum differs"),
+        (lambda f: (f / WEIGHTS).unlink(), "incomplete"),
+        (lambda f: (f / CONFIG).write_text("{"), "not the description"),
+        (lambda f: (f / CONFIG).write_text("[]"), "not the description"),
+        (lambda f: (f / CONFIG).unlink(), "not a model folder"),
+        (lambda f: edit(f, format=FORMAT + 1), "update it"),
+        (lambda f: edit(f, metadata=None), "lacks metadata"),
+    ],
+)
+def test_damaged_folder_is_refused(folder: Path, damage, message: str) -> None:
+    damage(folder)
+    with pytest.raises(InputError, match=message):
+        load_model(folder)
+
+
+def test_changed_architecture_is_refused(folder: Path) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    config["model"]["backbone"]["features"] = 16
+    (folder / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(InputError, match="does not fit the architecture"):
+        load_model(folder)
+    config["model"]["backbone"]["colour"] = "red"
+    (folder / CONFIG).write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match="unknown key 'colour'"):
+        load_model(folder)
+
+
+def edit(folder: Path, **changes) -> None:
+    config = {**json.loads((folder / CONFIG).read_text()), **changes}
+    (folder / CONFIG).write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+
+def test_merged_ensemble_averages_its_members(tmp_path: Path) -> None:
+    folders = [tmp_path / f"m{i}" for i in range(3)]
+    for i, each in enumerate(folders):
+        save_model(each, model(i), metadata(i))
+    merge_models(folders, tmp_path / "ensemble")
+    assert len(load_members(tmp_path / "ensemble")) == 3
+    ethanol = molecule("CH3CH2OH")
+    singles = np.mean([load(each).spectrum(ethanol).tensor for each in folders], axis=0)
+    together = load(tmp_path / "ensemble").spectrum(ethanol).tensor
+    assert np.abs(together - singles).max() < 1e-6
+    assert np.abs(load([str(f) for f in folders]).spectrum(ethanol).tensor - together).max() < 1e-6
+    with pytest.raises(InputError, match="ensemble of 3"):
+        load_model(tmp_path / "ensemble")
+
+
+def test_ensemble_of_models_that_do_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    save_model(tmp_path / "wider", model(0, features=16), metadata())
+    save_model(tmp_path / "other", model(1), metadata(split=(3, 4)))
+    with pytest.raises(InputError, match="another architecture"):
+        merge_models([folder, tmp_path / "wider"], tmp_path / "ensemble")
+    with pytest.raises(InputError, match="split differs"):
+        merge_models([folder, tmp_path / "other"], tmp_path / "ensemble")
+    with pytest.raises(InputError, match="at least two"):
+        merge_models([folder], tmp_path / "ensemble")
+    assert not (tmp_path / "ensemble").exists()
+
+
+def test_pickle_in_place_of_weights_is_never_read(folder: Path) -> None:
+    torch.save({"backbone": "x"}, folder / WEIGHTS)
+    with pytest.raises(InputError, match="checksum"):
+        load_model(folder)
+    shutil.rmtree(folder)
+    with pytest.raises(InputError, match="not a model folder"):
+        load_model(folder)
