@@ -95,8 +95,9 @@ def score_rows(result: EvaluationResult) -> list[tuple[Any, ...]]:
 
 def markdown(result: EvaluationResult) -> str:
     """The report as a page of Markdown that shows the pictures beside it."""
-    data, names = result.data, result.model["name"]
-    title = f"{names}, an ensemble of {result.model['members']}" if result.model["members"] > 1 else names
+    data, title = result.data, result.model["name"]
+    if result.model["members"] > 1:
+        title += f", an ensemble of {result.model['members']}"
     parts = [
         f"# Evaluation of {title}",
         f"{result.model['edge']} edge, {result.model['backbone']} with {result.model['head']}, weights "
