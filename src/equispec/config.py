@@ -33,5 +33,6 @@ def _sentence(error: ValidationError, cls: type[BaseModel]) -> str:
             owner = field.annotation if field is not None else None
         fields = getattr(owner, "model_fields", None)
         return f"unknown key {key!r}" + (f"; known keys: {', '.join(fields)}" if fields else "")
-    message = first["msg"][0].lower() + first["msg"][1:]
-    return f"{key!r} = {first.get('input')!r}: {message}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return f"{key!r} = {first.get('input')!r}: {message}" if first["loc"] else message

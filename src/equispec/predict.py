@@ -27,6 +27,7 @@ from equispec.spectra import (
 
 SHIPPED = Path(__file__).parent / "assets" / "models"
 BATCH_ATOMS = 1000  # atoms per batch: bounds the memory, whatever the number of structures
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 Structure = Atoms | str | Path  # a structure, a file that ASE reads, or a SMILES
 
@@ -61,20 +62,25 @@ def load(
     >>> equispec.load("ck-tensor").edge
     'C-K'
     """
-    if isinstance(dtype, str):
-        if dtype not in ("float32", "float64"):
-            raise InputError(f"unknown dtype {dtype!r}; allowed: float32, float64")
-        dtype = getattr(torch, dtype)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if isinstance(dtype, str) and dtype not in PRECISIONS:
+        raise InputError(f"unknown dtype {dtype!r}; allowed: {', '.join(PRECISIONS)}")
+    precision = PRECISIONS[dtype] if isinstance(dtype, str) else dtype
     names = [model] if isinstance(model, str | Path) else list(model)
     if not names:
         raise InputError("an ensemble needs at least one model")
+    place = _device(device)
+    return Predictor([member for name in names for member in load_members(model_folder(name), precision, place)])
+
+
+def _device(name: str) -> torch.device:
+    found = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        members = [m for name in names for m in load_members(model_folder(name), dtype, device)]  # type: ignore[arg-type]
-    except RuntimeError as error:
-        raise InputError(f"cannot use the device {device!r}: {str(error).splitlines()[0]}") from None
-    return Predictor(members)
+        return torch.empty(0, device=name).device  # the only way to learn whether it can be used
+    except (RuntimeError, AssertionError):
+        raise InputError(f"cannot use the device {name!r}; there are auto, {', '.join(found)} here") from None
 
 
 class Predictor:

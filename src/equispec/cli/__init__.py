@@ -31,10 +31,11 @@ app.add_typer(data_app, name="data")
 app.command()(doctor)
 
 
-def _show_version(asked: bool) -> None:
+def _show_version(asked: bool) -> bool:
     if asked:
         print(f"equispec {__version__}")
         raise typer.Exit
+    return asked
 
 
 @app.callback()

@@ -33,7 +33,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
         warnings.simplefilter("always", DomainWarning)
         warnings.showwarning = _show_warning
         try:
-            return app(args=list(arguments), standalone_mode=False) or 0
+            return app(args=list(arguments), prog_name="equispec", standalone_mode=False) or 0
         except EquispecError as error:
             return _fail(str(error), error.exit_code)
         except _PARSER_ERROR as error:
@@ -84,7 +84,7 @@ def _fail_usage(error: Any) -> int:
         print(error.format_message())
         return 2
     context = getattr(error, "ctx", None)
-    hint = f"; see {context.command_path} --help" if context else ""
+    hint = f" (see {context.command_path} --help)" if context else ""
     return _fail(error.format_message().rstrip(".") + hint, 2)
 
 

@@ -39,21 +39,23 @@ def train(
         raise InputError("train: either a configuration or --resume RUN is needed, not both")
     if resume is not None and (settings or init or output):
         raise InputError("train: --resume continues a run as it began; it goes without --set, --init and -o")
+    from equispec.predict import model_folder
+    from equispec.train.config import load_config
+
+    changes = list(settings or [])
+    if init is not None:
+        changes.append(f"train.init={json.dumps(str(model_folder(init).resolve()))}")
+    parsed = load_config(config, changes) if config is not None else None  # before the seconds that Lightning takes
     try:
-        from equispec.predict import model_folder
-        from equispec.train.config import load_config
         from equispec.train.run import resume as resume_run
         from equispec.train.run import start
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("equispec"):
             raise
         raise InputError(f"training needs {error.name}; install it with: pip install 'equispec[train]'") from None
-    if resume is not None:
-        folder = resume_run(resume)
+    if parsed is not None and config is not None:
+        folder = start(parsed, output or Path("runs", config.stem))
     else:
-        assert config is not None
-        changes = list(settings or [])
-        if init is not None:
-            changes.append(f"train.init={json.dumps(str(model_folder(init).resolve()))}")
-        folder = start(load_config(config, changes), output or Path("runs", config.stem))
+        assert resume is not None
+        folder = resume_run(resume)
     note(f"wrote {folder}; try: equispec eval {folder.parent} DATA")
