@@ -120,7 +120,7 @@ def import_foreign(format_name: str, file: Path, folder: Path, settings: Sequenc
     return FOREIGN[format_name](file, folder, options)
 
 
-def _with_unit(value: float | None, unit: str) -> str | None:
+def _with_unit(value: float | int | None, unit: str) -> str | None:
     return None if value is None else f"{value:g} {unit}"
 
 

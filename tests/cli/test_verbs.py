@@ -1,0 +1,181 @@
+"""Every verb but xas: what it prints and writes."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import equispec as package
+from equispec.checkpoint import load_model
+from equispec.cli import app
+from equispec.data.split import SplitConfig
+from equispec.predict import load
+
+from .conftest import DIRECTIONAL, TENSOR, Result, write_model
+
+Run = Callable[..., Result]
+STORE = Path(__file__).resolve().parents[2] / "data" / "ck-tp-pbe" / "ck-tp-pbe.h5"
+VERBS = [(verb,) for verb in ("xas", "train", "eval", "check", "doctor")]
+VERBS += [("models", verb) for verb in ("list", "info", "path", "import", "merge")]
+VERBS += [("data", verb) for verb in ("inspect", "convert", "split")]
+
+
+def test_the_verbs_are_these() -> None:
+    words = {(command.name or command.callback.__name__,) for command in app.registered_commands if command.callback}
+    for group in app.registered_groups:
+        commands = group.typer_instance.registered_commands if group.typer_instance else []
+        words |= {(str(group.name), str(c.name or c.callback.__name__)) for c in commands if c.callback}
+    assert words == set(VERBS)
+
+
+@pytest.mark.parametrize("words", VERBS)
+def test_every_verb_has_an_example_of_itself(equispec: Run, words: tuple[str, ...]) -> None:
+    result = equispec(*words, "--help")
+    assert result.code == 0
+    assert f"  equispec {' '.join(words)}" in result.out.partition("Example")[2]
+
+
+def test_help_and_version(equispec: Run) -> None:
+    assert "xas" in equispec("--help").out
+    assert equispec("--version") == Result(0, f"equispec {package.__version__}\n", "")
+    bare = equispec()
+    assert bare.code == 2
+    assert bare.out == equispec("--help").out
+
+
+def test_the_installed_program_returns_the_exit_code(work: Path) -> None:
+    program = Path(sys.executable).with_name("equispec")
+    run = subprocess.run([program, "data", "inspect", "nothing.h5"], check=False, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.splitlines() == ["Error: nothing.h5: no such file; a stick store (HDF5) is needed"]
+
+
+def test_a_reader_that_leaves_is_no_error_of_ours(work: Path) -> None:
+    program = Path(sys.executable).with_name("equispec")
+    run = subprocess.run(f"{program} doctor | true", check=False, shell=True, capture_output=True, text=True)
+    assert run.stderr == ""
+
+
+def test_doctor(equispec: Run) -> None:
+    found = json.loads(equispec("doctor", "--json").out)
+    assert found["torch"]["found"] == torch.__version__
+    assert found["rdkit"]["ok"]
+    assert "cpu" in found["devices"]["found"]
+    assert "lightning" in equispec("doctor").out
+
+
+def test_doctor_says_how_to_get_what_is_missing(equispec: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equispec.workflows.doctor.EXTRAS", {"no-such-package": ("nothing", "chem")})
+    assert "missing (needed for nothing); get it with: pip install 'equispec[chem]'" in equispec("doctor").out
+
+
+def test_models_list_info_path(equispec: Run, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_model(tmp_path / "shipped" / "small", TENSOR, citation="us", metrics={"test": {"mse": 0.25}})
+    monkeypatch.setattr("equispec.predict.SHIPPED", tmp_path / "shipped")
+    listed = equispec("models", "list").out
+    assert "small" in listed
+    assert "3 molecules, 7 sites" in listed
+    assert [m["name"] for m in json.loads(equispec("models", "list", "--json").out)["models"]] == ["small"]
+    assert equispec("models", "path", "small").out == f"{folder}\n"
+    told = equispec("models", "info", "small").out
+    for fact in ("C-K edge, 284 to 300 eV", "H C O", "MIT", "us", "0.25"):
+        assert fact in told
+    assert json.loads(equispec("models", "info", folder, "--json").out)["metadata"]["licence"] == "MIT"
+
+
+def test_import_of_foreign_weights(equispec: Run, work: Path) -> None:
+    """A checkpoint in the form of the published code, with weights of our own, becomes a model that predicts."""
+    torch.save({"model_state_dict": foreign_weights(f=8, blocks=1, n_radial=8, energies=33)}, "weights.pt")
+    arguments = ("models", "import", "isd-painn", "weights.pt", "-o", "imported")
+    result = equispec(*arguments, "--set", "cutoff=5.0", "--set", "grid=[284, 300]")
+    assert result.code == 0, result.err
+    predictor = load("imported", dtype="float64")
+    assert predictor.directional
+    assert predictor.members[0].model.cutoff == 5.0
+    assert predictor.energies[[0, -1]].tolist() == [284.0, 300.0]
+    assert equispec("xas", "ethanol.xyz", "-m", "imported", "--pol", "z", "-o", "a.csv").code == 0
+    assert "unknown key 'cutof'" in equispec(*arguments, "--set", "cutof=5.0").err
+
+
+def foreign_weights(f: int, blocks: int, n_radial: int, energies: int) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    shapes = {"invariant_atom_emb.embeddings.weight": (9, f), "equivariant_atom_emb.embeddings.weight": (9, f)}
+    for block in range(blocks):
+        message, update = f"message_layers.{block}", f"update_layers.{block}"
+        shapes |= {f"{message}.x_layernorm.{kind}": (f,) for kind in ("weight", "bias")}
+        for name, rows, columns in (("x_proj.0", f, f), ("x_proj.2", 3 * f, f), ("rbf_proj", 3 * f, n_radial)):
+            shapes |= {f"{message}.{name}.weight": (rows, columns), f"{message}.{name}.bias": (rows,)}
+        shapes[f"{update}.vec_proj.weight"] = (2 * f, f)
+        for name, rows, columns in (("xvec_proj.0", f, 2 * f), ("xvec_proj.2", 3 * f, f)):
+            shapes |= {f"{update}.{name}.weight": (rows, columns), f"{update}.{name}.bias": (rows,)}
+        shapes[f"upd_out_scalar_scale_{block}.scale_factor"] = ()
+    shapes |= {"out_invariant.0.weight": (energies, f), "out_invariant.0.bias": (energies,)}
+    weights = {name: torch.randn(shape) * 0.3 for name, shape in shapes.items()}
+    return {**weights, "radial_basis.rbf.offset": torch.linspace(0, 1, n_radial)}
+
+
+def test_data_inspect(equispec: Run) -> None:
+    found = json.loads(equispec("data", "inspect", STORE, "--json").out)
+    assert found["molecules"] > 200
+    told = equispec("data", "inspect", STORE).out
+    assert f"{found['sites']:,}" in told
+    assert found["sha256"] in told
+
+
+def test_data_split_is_that_of_training(equispec: Run, work: Path) -> None:
+    result = equispec("data", "split", STORE, "--kind", "random", "--seed", "3", "-o", "split.json")
+    assert result.code == 0
+    found = json.loads(Path("split.json").read_text())
+    from equispec.train.config import DataConfig
+    from equispec.train.data import read_splits
+
+    config = DataConfig(store=STORE, split=SplitConfig(seed=3))
+    assert {name: found[name] for name in ("train", "valid", "test")} == {
+        name: [sample.id for sample in samples] for name, samples in read_splits(config).items()
+    }
+    assert found["split"] == {"kind": "random", "seed": 3, "valid": 0.15, "test": 0.15}
+    assert str(len(found["test"])) in result.out
+
+
+def test_check_prints_a_table_and_fails_on_broken_promises(
+    equispec: Run, work: Path, tmp_path: Path, directional_model: Path, tensor_model: Path
+) -> None:
+    kept = equispec("check", tensor_model)
+    assert kept.code == 0, kept.out
+    assert "rotation" in kept.out
+    assert json.loads(equispec("check", tensor_model, "--json").out)["passed"]
+    crooked = {**DIRECTIONAL, "backbone": {**DIRECTIONAL["backbone"], "symmetric_message": False}}
+    broken = equispec("check", write_model(tmp_path / "crooked", crooked))
+    assert broken.code == 1
+    assert "fail" in broken.out
+
+
+def test_from_configuration_to_spectrum(equispec: Run, work: Path) -> None:
+    """train, continue from its weights, eval, check, models info, xas: the whole way, with a small model."""
+    values = {"data": {"store": str(STORE), "train_sites": 40}, "model": TENSOR}
+    values["train"] = {"epochs": 1, "batch_size": 8, "patience": None}
+    Path("small.yaml").write_text(yaml.safe_dump(values))
+    first = equispec("train", "small.yaml", "--set", "train.lr=2e-3")
+    assert first.code == 0, first.err
+    assert "runs/small/model" in first.err
+    assert load_model(Path("runs/small/model")).metadata["training"]["config"]["train"]["lr"] == 2e-3
+
+    frozen = ("--set", "train.lr=1e-12", "--set", "train.ema=null", "--set", "train.weight_decay=0")
+    assert equispec("train", "small.yaml", "--init", "runs/small", "-o", "again", *frozen).code == 0
+    before, after = load("runs/small").members[0].model, load("again").members[0].model
+    for name, weight in before.named_parameters():
+        torch.testing.assert_close(dict(after.named_parameters())[name], weight, rtol=0, atol=1e-6)
+
+    judged = equispec("eval", "runs/small", STORE, "--report", "report")
+    assert judged.code == 0, judged.err
+    assert "paper-broad" in judged.out
+    scores = json.loads(Path("report/metrics.json").read_text())["scores"]
+    assert scores["model"]["native"]["tensor"] > 0
+    assert "trained on" in equispec("models", "info", "runs/small").out
+    assert equispec("xas", "ethanol.xyz", "-m", "runs/small", "-o", "a.h5", "--plot", "a.png").code == 0
