@@ -57,7 +57,7 @@ def train(design: str, seed: int, epochs: int, run: Path) -> None:
         return
     before = time.process_time()
     start(configuration(design, seed, epochs), run, progress=False)
-    cost = {"cpu_seconds": time.process_time() - before, "epochs": epochs}
+    cost = {"CPU seconds of training": time.process_time() - before, "epochs": epochs}
     (run / "cost.json").write_text(json.dumps(cost))
 
 
@@ -112,23 +112,25 @@ def milliseconds(predictor: Predictor, result: EvaluationResult, n_directions: i
 def measure(run: Path) -> dict[str, float]:
     """The figures of one trained network on the test split."""
     predictor = load(run / "model")
+    cost = json.loads((run / "cost.json").read_text())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DomainWarning)
         result = evaluate(predictor, STORE, "test")
         native, broad = (result.scores[MODEL][resolution] for resolution in ("native", "paper-broad"))
         return {
             "parameters": predictor.members[0].metadata["parameters"],
-            **json.loads((run / "cost.json").read_text()),
-            "native": native.spectra.mean,
-            "paper-broad": broad.spectra.mean,
-            "share < 0.1": broad.spectra.share_below,
-            "random directions": error_along_random_directions(predictor, result),
-            "isotropic": native.isotropic,
-            "anisotropic": native.anisotropic,
-            "quadraticity": result.directional.quadraticity if result.directional else 0.0,
-            "values below -0.01": float((result.predicted.diagonal(axis1=2, axis2=3) < -0.01).mean()),
-            "ms, 3 directions": milliseconds(predictor, result, 3),
-            "ms, 100 directions": milliseconds(predictor, result, 100),
+            "epochs": cost["epochs"],
+            "CPU seconds of training": cost["cpu_seconds"],
+            "native MSE, x y z": native.spectra.mean,
+            "paper-broad MSE, x y z": broad.spectra.mean,
+            "share of paper-broad below 0.1": broad.spectra.share_below,
+            "native MSE, random directions": error_along_random_directions(predictor, result),
+            "native, isotropic part": native.isotropic,
+            "native, anisotropic part": native.anisotropic,
+            "quadraticity violation": result.directional.quadraticity if result.directional else 0.0,
+            "share of values below -0.01": float((result.predicted.diagonal(axis1=2, axis2=3) < -0.01).mean()),
+            "CPU ms per molecule, 3 directions": milliseconds(predictor, result, 3),
+            "CPU ms per molecule, 100 directions": milliseconds(predictor, result, 100),
         }
 
 
@@ -140,9 +142,9 @@ def table(figures: dict[str, list[dict[str, float]]]) -> str:
         cells = []
         for rows in figures.values():
             values = np.array([row[name] for row in rows])
-            if name in ("parameters", "epochs", "cpu_seconds"):
+            if name in ("parameters", "epochs", "CPU seconds of training"):
                 cells.append(f"{values.mean():,.0f}")
-            elif name.startswith("ms"):
+            elif name.startswith("CPU ms"):
                 cells.append(f"{values.min():.2f}")
             else:
                 spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
