@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase.build import molecule
 
-from equispec.checkpoint import CONFIG, FORMAT, WEIGHTS, load_members, load_model, merge_models, save_model
+from equispec.checkpoint import CONFIG, FORMAT, WEIGHTS, add_metadata, load_members, load_model, merge_models, save_model
 from equispec.errors import ConfigError, InputError
 from equispec.model import Model, ModelConfig, build
 from equispec.predict import load
@@ -124,3 +124,12 @@ def test_pickle_in_place_of_weights_is_never_read(folder: Path) -> None:
     shutil.rmtree(folder)
     with pytest.raises(InputError, match="not a model folder"):
         load_model(folder)
+
+
+def test_metadata_can_be_added_without_touching_the_weights(folder: Path) -> None:
+    before = load_model(folder)
+    add_metadata(folder, metrics={"native": 0.5})
+    after = load_model(folder)
+    assert after.metadata == {**before.metadata, "metrics": {"native": 0.5}}
+    assert after.hash == before.hash
+    assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]

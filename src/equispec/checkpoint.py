@@ -66,7 +66,7 @@ def save_model(folder: Path, model: Model | Sequence[Model], metadata: dict[str,
             "weights_sha256": digest,
             "metadata": metadata,
         }
-        (partial / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (partial / CONFIG).write_text(_json(config), encoding="utf-8")
         if folder.exists():
             for extra in folder.iterdir():  # the card and other texts stay with the model
                 if extra.name not in (CONFIG, WEIGHTS):
@@ -155,6 +155,24 @@ def merge_models(folders: Sequence[Path], target: Path) -> str:
         },
     }
     return save_model(target, [member.model for member in members], metadata)
+
+
+def add_metadata(folder: Path, **entries: Any) -> None:
+    """Add entries to the metadata of a model folder, or replace them; InputError if it cannot be written."""
+    path = Path(folder) / CONFIG
+    config = read_config(folder)
+    config["metadata"].update(entries)
+    partial = path.with_name(f".{CONFIG}.partial")
+    try:
+        partial.write_text(_json(config), encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _json(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -23,6 +23,9 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="Write tables, pictures and a page to this folder.", metavar="DIR")
     ] = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the model's figures into its folder, for `models info`.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Compare a model with first principles.
@@ -55,6 +58,8 @@ def evaluate(
         )
         for text in result.notes:
             print(text)
+    if record:
+        evaluation_report.record_metrics(result, model)
     if report is not None:
         evaluation_report.write_report(result, report)
         note(f"wrote {report}")

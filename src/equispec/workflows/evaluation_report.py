@@ -8,13 +8,16 @@ import csv
 import io
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from equispec import __version__
+from equispec.checkpoint import add_metadata
 from equispec.data.describe import bonded_elements
 from equispec.errors import InputError
+from equispec.predict import model_folder
 from equispec.spectra import write_bytes
 from equispec.workflows.evaluation import MODEL, RESOLUTIONS, EvaluationResult, Scores
 from equispec.workflows.evaluation_plots import PERCENTILES, median_molecule, plot_evaluation, plot_median_molecule
@@ -82,6 +85,15 @@ def metrics(result: EvaluationResult) -> dict[str, Any]:
         "directional": asdict(result.directional) if result.directional else None,
         "notes": list(result.notes),
     }
+
+
+def record_metrics(result: EvaluationResult, models: Sequence[str]) -> None:
+    """Write the model's own errors into the config.json of its folder; InputError for an ensemble of several folders."""
+    if len(models) != 1:
+        raise InputError("figures are recorded in one model folder; merge the ensemble first")
+    own = {resolution: _plain(scores) for resolution, scores in result.scores[MODEL].items()}
+    data = {key: result.data[key] for key in ("split", "molecules", "sites")}
+    add_metadata(model_folder(models[0]), metrics={**data, **own})
 
 
 def score_rows(result: EvaluationResult) -> list[tuple[Any, ...]]:
