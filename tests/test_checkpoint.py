@@ -9,7 +9,16 @@ import pytest
 import torch
 from ase.build import molecule
 
-from equispec.checkpoint import CONFIG, FORMAT, WEIGHTS, add_metadata, load_members, load_model, merge_models, save_model
+from equispec.checkpoint import (
+    CONFIG,
+    FORMAT,
+    WEIGHTS,
+    add_metadata,
+    load_members,
+    load_model,
+    merge_models,
+    save_model,
+)
 from equispec.errors import ConfigError, InputError
 from equispec.model import Model, ModelConfig, build
 from equispec.predict import load

@@ -88,7 +88,7 @@ def metrics(result: EvaluationResult) -> dict[str, Any]:
 
 
 def record_metrics(result: EvaluationResult, models: Sequence[str]) -> None:
-    """Write the model's own errors into the config.json of its folder; InputError for an ensemble of several folders."""
+    """Write the model's own errors into the config.json of its folder; InputError for several folders."""
     if len(models) != 1:
         raise InputError("figures are recorded in one model folder; merge the ensemble first")
     own = {resolution: _plain(scores) for resolution, scores in result.scores[MODEL].items()}
