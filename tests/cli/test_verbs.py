@@ -56,9 +56,10 @@ def test_the_installed_program_returns_the_exit_code(work: Path) -> None:
     assert run.stderr.splitlines() == ["Error: nothing.h5: no such file; a stick store (HDF5) is needed"]
 
 
-def test_a_reader_that_leaves_is_no_error_of_ours(work: Path) -> None:
+@pytest.mark.parametrize("verb", ["doctor", "models list --json", "--help"])
+def test_a_reader_that_leaves_is_no_error_of_ours(work: Path, verb: str) -> None:
     program = Path(sys.executable).with_name("equispec")
-    run = subprocess.run(f"{program} doctor | true", check=False, shell=True, capture_output=True, text=True)
+    run = subprocess.run(f"{program} {verb} | true", check=False, shell=True, capture_output=True, text=True)
     assert run.stderr == ""
 
 

@@ -1,6 +1,7 @@
 """Files of many structures, written and read one structure at a time."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -41,7 +42,20 @@ def test_each_group_is_laid_out_as_a_file_of_one_structure(spectra: SiteSpectra,
         others: list[str] = []
         many["structures/10"].visit(others.append)
         assert names == others
-        assert dict(one.attrs) == dict(many["structures/10"].attrs)
+        assert dict(one.attrs) == {**many.attrs, **many["structures/10"].attrs}
+
+
+def test_metadata_that_differ_are_kept(spectra: SiteSpectra, tmp_path: Path) -> None:
+    other = replace(spectra, meta=spectra.meta | {"model": "another", "structure": "b.xyz"})
+    with SpectraWriter(tmp_path / "many.h5", several=True) as writer:
+        writer.write(spectra)
+        writer.write(other)
+    assert [found.meta for found in iterate_spectra(tmp_path / "many.h5")] == [spectra.meta, other.meta]
+    bare = replace(spectra, meta={})
+    with SpectraWriter(tmp_path / "b.h5", several=True) as writer:
+        writer.write(spectra)
+        with pytest.raises(InputError, match="lacks the metadata"):
+            writer.write(bare)
 
 
 def test_one_structure_is_read_by_the_same_function(spectra: SiteSpectra, tmp_path: Path) -> None:

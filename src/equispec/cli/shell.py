@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -33,7 +34,9 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
         warnings.simplefilter("always", DomainWarning)
         warnings.showwarning = _show_warning
         try:
-            return app(args=list(arguments), prog_name="equispec", standalone_mode=False) or 0
+            code = app(args=list(arguments), prog_name="equispec", standalone_mode=False) or 0
+            sys.stdout.flush()  # here, where a broken pipe is understood
+            return code
         except EquispecError as error:
             return _fail(str(error), error.exit_code)
         except _PARSER_ERROR as error:
@@ -41,7 +44,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
         except (KeyboardInterrupt, typer.Abort):
             return _fail("interrupted", 130)
         except BrokenPipeError:  # the reader of our output has left, as `head` does
-            sys.stderr.close()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in its buffer
             return 1
 
 

@@ -6,7 +6,7 @@ Equal spectra give equal bytes: no times and no random names are stored. A file 
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -182,10 +182,13 @@ def _encode_h5(spectra: SiteSpectra, polarization: Polarization | None, per_site
     return buffer.getvalue()
 
 
-def write_group(group: Any, spectra: SiteSpectra, polarization: PolarizationLike = None) -> None:
+def write_group(
+    group: Any, spectra: SiteSpectra, polarization: PolarizationLike = None, common: Mapping[str, Any] | None = None
+) -> None:
     """Write spectra into an open, empty h5py file or group, in the layout of `save_spectra`.
 
-    `/intensity` [E] and `/sites/intensity` [S,E] are there only if a polarisation is given, not for None.
+    `/intensity` [E] and `/sites/intensity` [S,E] are there only if a polarisation is given, not for None. Metadata
+    that equal those in `common` are left out.
     """
     unit = spectra.meta.get("intensity_unit", "")
     chosen = None if polarization is None else Polarization.parse(polarization)
@@ -206,15 +209,25 @@ def write_group(group: Any, spectra: SiteSpectra, polarization: PolarizationLike
             dataset.attrs["unit"] = unit_of
         if name.endswith("intensity") and chosen is not None:
             dataset.attrs["polarization"] = _json(chosen.meta)
-    for key, value in _file_meta(spectra, chosen).items():
+    meta = _file_meta(spectra, chosen)
+    write_attributes(group, {k: v for k, v in meta.items() if common is None or k not in common or common[k] != v})
+
+
+def write_attributes(group: Any, meta: Mapping[str, Any]) -> None:
+    """Metadata as attributes of a group: text and numbers as they are, the rest as JSON."""
+    for key, value in meta.items():
         group.attrs[key] = value if isinstance(value, str | int | float) else _json(value)
 
 
-def read_group(group: Any) -> SiteSpectra:
+def read_group(group: Any, common: Mapping[str, Any] | None = None) -> SiteSpectra:
     """Read what `write_group` wrote into an open h5py file or group; KeyError if something is missing."""
     arrays: list[Any] = [np.asarray(group[name]) for name in _H5_NAMES]
-    meta = {name: _decode(value) for name, value in group.attrs.items() if name not in _PER_FILE}
-    return SiteSpectra(*arrays, meta=meta)
+    return SiteSpectra(*arrays, meta={**(common or {}), **read_attributes(group)})
+
+
+def read_attributes(group: Any) -> dict[str, Any]:
+    """The metadata of the spectra in a group, without those of the file."""
+    return {name: _decode(value) for name, value in group.attrs.items() if name not in _PER_FILE}
 
 
 def _decode(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Files of many structures' spectra, written as they come: memory does not grow with their number.
 
-.h5: `/structures/0`, `/structures/1`, ... in their order, each laid out as the file of a single structure (io.py).
+.h5: `/structures/0`, `/structures/1`, ... in their order, each laid out as the file of a single structure (io.py), but
+for the metadata that the structures have in common: these are attributes of the file.
 .json: {"structures": [...]}, each entry as the file of a single structure. A .csv holds one structure.
 """
 
@@ -9,14 +10,23 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from equispec.errors import InputError
-from equispec.spectra.io import neighbour, read_group, save_spectra, spectra_to_dict, write_group
+from equispec.spectra.io import (
+    neighbour,
+    read_attributes,
+    read_group,
+    save_spectra,
+    spectra_to_dict,
+    write_attributes,
+    write_group,
+)
 from equispec.spectra.polarization import Polarization, PolarizationLike
 from equispec.spectra.sites import SiteSpectra
 
 GROUP = "structures"
+OWN = ("structure", "outside_domain")  # metadata of one structure
 
 
 class SpectraWriter:
@@ -72,9 +82,12 @@ def iterate_spectra(path: str | Path) -> Iterator[SiteSpectra]:
 
     try:
         with h5py.File(path, "r") as file:
-            groups: Any = file.get(GROUP, {"0": file})
+            if GROUP not in file:
+                yield read_group(file)
+                return
+            common, groups = read_attributes(file), cast(h5py.Group, file[GROUP])
             for number in range(len(groups)):
-                yield read_group(groups[str(number)])
+                yield read_group(groups[str(number)], common)
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise InputError(f"{path} is not a file of site spectra, or is damaged: {error}") from None
 
@@ -91,9 +104,17 @@ class _H5Sink:
 
         self.file = h5py.File(path, "w")
         self.group = self.file.create_group(GROUP)
+        self.common: dict[str, Any] = {}
+        self.n = 0
 
     def write(self, spectra: SiteSpectra, polarization: Polarization | None, per_site: bool) -> None:
-        write_group(self.group.create_group(str(len(self.group))), spectra, polarization)
+        if self.n == 0:
+            self.common = {key: value for key, value in spectra.meta.items() if key not in OWN}
+            write_attributes(self.file, self.common)
+        if missing := [key for key in self.common if key not in spectra.meta]:
+            raise InputError(f"structure {self.n} of the file lacks the metadata {', '.join(missing)} of the first one")
+        write_group(self.group.create_group(str(self.n)), spectra, polarization, self.common)
+        self.n += 1
 
     def close(self) -> None:
         self.file.close()
