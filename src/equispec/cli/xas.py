@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -93,18 +94,17 @@ def xas(
         fwhm,
         strict,
     )
-    with TemporaryDirectory(prefix="equispec-") as folder:
-        printed = Path(folder, "stdout.json")
-        written = tuple(path for path in (output, printed if json else None) if path)
-        outputs = recipe.Outputs(written, plot, per_site)
+    with ExitStack() as stack:
+        printed = Path(stack.enter_context(TemporaryDirectory(prefix="equispec-")), "spectra.json") if json else None
+        outputs = recipe.Outputs(tuple(path for path in (output, printed) if path), plot, per_site)
         outputs.check(files)
         structures = recipe.read_all(files, smiles or [])
         predictor = load(model or [DEFAULT_MODEL], device)
         for k, (spectra, several) in enumerate(recipe.run(predictor, structures, question, outputs)):
-            if not json:
+            if printed is None:
                 show = _print_line if several else _print_table
                 show(spectra, pol, k == 0)
-        if json:
+        if printed is not None:  # only now, so that a failure prints nothing
             with printed.open(encoding="utf-8") as file:
                 shutil.copyfileobj(file, sys.stdout)
     for path in (output, plot):
