@@ -247,9 +247,8 @@ def _draw_sites(axis: "Axes", spectra: SiteSpectra, reference: SiteSpectra | Non
     ]
     axis.set_ylim(-0.1 * spacing, np.max(tops) + 0.15 * spacing)
     axis.set_yticks([])
-    axis.set_ylabel(f"Sites, {_name(polarization)}\n(offset)")
-    if len(spectra.sites) > len(curves):
-        _caption(axis, f"first {len(curves)} of {len(spectra.sites)} sites")
+    part = f"; first {len(curves)} of {len(spectra.sites)}" if len(spectra.sites) > len(curves) else ""
+    axis.set_ylabel(f"Sites, {_name(polarization)}\n(offset{part})")
 
 
 def _common_sites(spectra: SiteSpectra, reference: SiteSpectra) -> tuple[SiteSpectra, SiteSpectra, str]:
