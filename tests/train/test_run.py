@@ -16,9 +16,12 @@ from ase.build import molecule
 
 from equispec.checkpoint import WEIGHTS, load_model
 from equispec.errors import ConfigError, InputError
+from equispec.model import Model
 from equispec.predict import load
-from equispec.train.config import load_config
-from equispec.train.run import BEST, resume, start
+from equispec.train.config import TrainingConfig, load_config
+from equispec.train.data import fixed_loader
+from equispec.train.module import SpectraModule
+from equispec.train.run import BEST, _prepare, resume, start
 
 SCRIPT = """
 import sys, torch
@@ -55,11 +58,33 @@ def test_run_folder_holds_everything_a_reader_needs(finished: Path) -> None:
     assert metadata["intensity_scale"] > 0
 
 
-def test_model_folder_holds_the_best_averaged_weights(finished: Path) -> None:
-    model = load_model(finished / "model").model
-    best = torch.load(finished / BEST, weights_only=True)["state_dict"]
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, best[f"model.{name}"]), name
+@pytest.mark.parametrize("average", ["0.9", "null"])
+def test_model_folder_holds_the_weights_that_were_validated(small_config: Path, tmp_path: Path, average: str) -> None:
+    """The lowest validation loss of the table is that of the shipped weights, averaged or not."""
+    run, config = tmp_path / "run", load_config(small_config, [f"train.ema={average}", "train.lr=0.01"])
+    start(config, run, progress=False)
+    with (run / "metrics.csv").open(newline="") as file:
+        lowest = min(float(row["valid_loss"]) for row in csv.DictReader(file))
+    assert validation_loss(config, load_model(run / "model").model) == pytest.approx(lowest, rel=1e-5)
+    present = torch.load(run / BEST, weights_only=True).get("current_model_state")
+    if average == "null":
+        assert present is None
+        return
+    # the loss can tell the average from the weights it is an average of
+    assert present is not None
+    model = load_model(run / "model").model
+    model.load_state_dict({k.removeprefix("model."): v for k, v in present.items()})
+    assert validation_loss(config, model) != pytest.approx(lowest, rel=1e-3)
+
+
+def validation_loss(config: TrainingConfig, model: Model) -> float:
+    prepared = _prepare(config)
+    module = SpectraModule(model, config.train, config.model.heads[0].energy_grid, 1.0).eval()
+    losses = []
+    with torch.no_grad():
+        for batch in fixed_loader(prepared.datasets["valid"], 1):
+            losses.append(module.site_losses(model(batch.graph)["absorption_tensor"] - batch.tensor))
+    return float(torch.cat(losses).mean())
 
 
 def test_trained_model_predicts_a_spectrum(finished: Path) -> None:

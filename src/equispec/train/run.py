@@ -139,7 +139,8 @@ def _trainer(config: TrainingConfig, run: Path, progress: bool) -> pl.Trainer:
     folder = run / "checkpoints"
     common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
     # the epoch ends, validation included, before either is written: a resumed run begins with the next epoch
-    callbacks.append(ModelCheckpoint(filename="best", monitor="valid_loss", save_weights_only=True, **common))
+    # whole checkpoints: only into these does the moving average put its weights in place of the present ones
+    callbacks.append(ModelCheckpoint(filename="best", monitor="valid_loss", **common))
     callbacks.append(ModelCheckpoint(filename="last", **common))
     if progress:
         callbacks.append(RichProgressBar())
