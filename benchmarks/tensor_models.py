@@ -57,7 +57,7 @@ def train(design: str, seed: int, epochs: int, run: Path) -> None:
         return
     before = time.process_time()
     start(configuration(design, seed, epochs), run, progress=False)
-    cost = {"CPU seconds of training": time.process_time() - before, "epochs": epochs}
+    cost = {"cpu_seconds": time.process_time() - before, "epochs": epochs}
     (run / "cost.json").write_text(json.dumps(cost))
 
 

@@ -36,10 +36,10 @@ class ModelConfig(Config):
 def _named(value: Any, table: Mapping[str, tuple[type[Config], Any]], where: str) -> Config:
     if isinstance(value, Config):
         return value
-    if not isinstance(value, Mapping) or value.get("name") not in table:
-        given = value.get("name") if isinstance(value, Mapping) else value
+    given = value.get("name") if isinstance(value, Mapping) else value
+    if not isinstance(value, Mapping) or not isinstance(given, str) or given not in table:
         raise ConfigError(f"{where}: unknown name {given!r}; known names: {', '.join(table)}")
-    return table[value["name"]][0].parse(value, where)
+    return table[given][0].parse(value, where)
 
 
 class Model(nn.Module):
@@ -58,8 +58,17 @@ class Model(nn.Module):
                     f"model: head {name!r} needs {' and '.join(missing)} features, "
                     f"which backbone {config.backbone.name!r} does not provide"  # type: ignore[attr-defined]
                 )
+            own_cutoff = getattr(head, "cutoff", None)
+            if own_cutoff is not None and own_cutoff > self.cutoff:
+                raise ConfigError(
+                    f"model: head {name!r} has a cutoff of {own_cutoff:g} Å, beyond the {self.cutoff:g} Å of the "
+                    "neighbour list, which is the backbone's: its tensors would jump there"
+                )
             heads[name] = HEADS[name][1](head, self.backbone.widths)
         self.heads = nn.ModuleDict(heads)
+        outputs = [quantity for head in config.heads for quantity in HEADS[head.name][1].outputs]  # type: ignore[attr-defined]
+        if repeated := sorted({quantity for quantity in outputs if outputs.count(quantity) > 1}):
+            raise ConfigError(f"model.heads: more than one head predicts {', '.join(repeated)}; keep one of them")
 
     @property
     def cutoff(self) -> float:

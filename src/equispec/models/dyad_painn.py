@@ -58,6 +58,7 @@ class DyadPaiNN(nn.Module):
         self.config = config
         f = config.features
         self.widths = FeatureWidths(scalar=f, dyad=f)
+        self.max_z = config.elements - 1
         self.scalar_embedding = nn.Embedding(config.elements, f)
         self.dyad_embedding = nn.Embedding(config.elements, f)
         self.radial = RADIAL_BASES[config.radial](config.n_radial, config.cutoff)
