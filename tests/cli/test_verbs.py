@@ -20,6 +20,9 @@ from .conftest import DIRECTIONAL, TENSOR, Result, write_model
 
 Run = Callable[..., Result]
 STORE = Path(__file__).resolve().parents[2] / "data" / "ck-tp-pbe" / "ck-tp-pbe.h5"
+SCORES = {"tensor": 0.25, "isotropic": 0.15, "anisotropic": 0.1}
+SPECTRA = {"n": 21, "mean": 0.3, "percentiles": {"0": 0.1, "100": 2.0}, "threshold": 0.1, "share_below": 0.3}
+METRICS = {"split": "test", "molecules": 3, "sites": 7, "native": {**SCORES, "spectra": SPECTRA}}
 VERBS = [(verb,) for verb in ("xas", "train", "eval", "check", "doctor")]
 VERBS += [("models", verb) for verb in ("list", "info", "path", "import", "merge")]
 VERBS += [("data", verb) for verb in ("inspect", "convert", "split")]
@@ -77,7 +80,7 @@ def test_doctor_says_how_to_get_what_is_missing(equispec: Run, monkeypatch: pyte
 
 
 def test_models_list_info_path(equispec: Run, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_model(tmp_path / "shipped" / "small", TENSOR, citation="us", metrics={"test": {"mse": 0.25}})
+    folder = write_model(tmp_path / "shipped" / "small", TENSOR, citation="us", metrics=METRICS)
     monkeypatch.setattr("equispec.predict.SHIPPED", tmp_path / "shipped")
     listed = equispec("models", "list").out
     assert "small" in listed
@@ -85,7 +88,7 @@ def test_models_list_info_path(equispec: Run, work: Path, tmp_path: Path, monkey
     assert [m["name"] for m in json.loads(equispec("models", "list", "--json").out)["models"]] == ["small"]
     assert equispec("models", "path", "small").out == f"{folder}\n"
     told = equispec("models", "info", "small").out
-    for fact in ("C-K edge, 284 to 300 eV", "H C O", "MIT", "us", "0.25"):
+    for fact in ("C-K edge, 284 to 300 eV", "H C O", "MIT", "us", "0.25 = 0.15 isotropic", "30% of 21"):
         assert fact in told
     assert json.loads(equispec("models", "info", folder, "--json").out)["metadata"]["licence"] == "MIT"
 

@@ -1,7 +1,7 @@
 """What models there are and what each of them is: the recipes behind `equispec models`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from equispec.checkpoint import read_config
 from equispec.errors import InputError
 from equispec.importers import FOREIGN
 from equispec.predict import model_folder, shipped_models
+from equispec.spectra import EDGES
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def facts(model: ModelDescription) -> list[tuple[str, str]]:
     """What a user asks of a model, one (question, answer) each; what is not known is left out."""
     meta, known = model.metadata, model.statistics
     grid = model.config["model"]["heads"][0].get("grid")
-    span = f", {grid['start']:g} to {grid['stop']:g} eV at {grid['n']} points" if grid else ""
+    if grid is None and model.edge in EDGES:
+        grid = asdict(EDGES[model.edge].grid)
+    span = ", {start:g} to {stop:g} eV at {n} points".format(**grid) if grid else ""
     widths = meta.get("broadening")
     training = meta.get("training") or {}
     uses = {"valid": "stop the training", "test": "test"}
@@ -91,7 +94,7 @@ def facts(model: ModelDescription) -> list[tuple[str, str]]:
         if widths
         else None,
         "intensity unit": meta.get("intensity_unit"),
-        **{f"test {name}": str(value) for name, value in _flat(meta.get("metrics") or {}).items()},
+        **_errors(meta.get("metrics") or {}),
         "licence": meta.get("licence"),
         "citation": meta.get("citation"),
         "made with": f"equispec {model.config.get('equispec_version', '?')}, model format {model.config['format']}",
@@ -124,10 +127,22 @@ def _with_unit(value: float | int | None, unit: str) -> str | None:
     return None if value is None else f"{value:g} {unit}"
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested numbers as one level, with the names joined by spaces."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}".replace("_", " ")
-        flat |= _flat(value, f"{key} ") if isinstance(value, dict) else {key: value}
-    return flat
+def _errors(metrics: dict[str, Any]) -> dict[str, str]:
+    """One line for each resolution of an evaluation, in the unit of the squared mean training intensity."""
+    found = {}
+    for name, scores in metrics.items():
+        if not isinstance(scores, dict) or "spectra" not in scores:
+            continue
+        spectra = scores["spectra"]
+        percentiles = ", ".join(f"{value:.3g} ({p} %)" for p, value in spectra["percentiles"].items())
+        found[f"MSE, {name}"] = (
+            f"mean {spectra['mean']:.3g}, percentiles {percentiles}; below {spectra['threshold']:g}: "
+            f"{spectra['share_below']:.0%} of {spectra['n']} spectra"
+        )
+        found[f"tensor MSE, {name}"] = (
+            f"{scores['tensor']:.3g} = {scores['isotropic']:.3g} isotropic + {scores['anisotropic']:.3g} anisotropic"
+        )
+    if found:
+        where = f"{metrics['split']} split, {metrics['molecules']} molecules, {metrics['sites']} sites"
+        found = {"evaluated on": where, **found}
+    return found
