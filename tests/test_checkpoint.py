@@ -73,13 +73,31 @@ def test_replacing_keeps_the_card_and_refuses_other_folders(folder: Path, tmp_pa
         (lambda f: (f / CONFIG).write_text("[]"), "not the description"),
         (lambda f: (f / CONFIG).unlink(), "not a model folder"),
         (lambda f: edit(f, format=FORMAT + 1), "update it"),
+        (lambda f: edit(f, format=0), "unknown format 0"),
+        (lambda f: edit(f, format="1"), "unknown format '1'"),
         (lambda f: edit(f, metadata=None), "lacks metadata"),
+        (lambda f: edit(f, metadata=[]), r"metadata = \[\] is not what"),
+        (lambda f: edit(f, members=0), "members = 0; a number from 1"),
+        (lambda f: edit(f, members="2"), "members = '2'"),
+        (lambda f: edit(f, members=2), "does not fit the architecture"),
     ],
 )
 def test_damaged_folder_is_refused(folder: Path, damage, message: str) -> None:
     damage(folder)
     with pytest.raises(InputError, match=message):
         load_model(folder)
+
+
+def test_an_older_format_is_migrated_step_by_step(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    config["network"] = config.pop("model")
+    (folder / CONFIG).write_text(json.dumps({**config, "format": FORMAT - 2}))
+    steps = {
+        FORMAT - 2: lambda c: {**c, "model": c["network"], "metadata": {"edge": "?"}},
+        FORMAT - 1: lambda c: {**c, "metadata": {**c["metadata"], "edge": "C-K"}},
+    }
+    monkeypatch.setattr("equispec.checkpoint.MIGRATIONS", steps)
+    assert load_model(folder).metadata == {"edge": "C-K"}
 
 
 def test_changed_architecture_is_refused(folder: Path) -> None:
@@ -121,6 +139,12 @@ def test_ensemble_of_models_that_do_not_fit_is_refused(folder: Path, tmp_path: P
         merge_models([folder, tmp_path / "wider"], tmp_path / "ensemble")
     with pytest.raises(InputError, match="split differs"):
         merge_models([folder, tmp_path / "other"], tmp_path / "ensemble")
+    save_model(tmp_path / "scaled", model(1), {**metadata(), "intensity_scale": 2.0})
+    with pytest.raises(InputError, match="different spectra \\(intensity_scale differs"):
+        merge_models([folder, tmp_path / "scaled"], tmp_path / "ensemble")
+    save_model(tmp_path / "imported", model(1), {"edge": "C-K"})
+    with pytest.raises(InputError, match="does not say what it was trained on"):
+        merge_models([folder, tmp_path / "imported"], tmp_path / "ensemble")
     with pytest.raises(InputError, match="at least two"):
         merge_models([folder], tmp_path / "ensemble")
     assert not (tmp_path / "ensemble").exists()

@@ -22,6 +22,9 @@ from equispec.quantities import QUANTITIES
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 
+# what every config.json holds besides the format
+KINDS: dict[str, type] = {"model": dict, "weights_sha256": str, "metadata": dict, "units": dict}
+
 # format n -> function that turns the config of format n into that of format n + 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
@@ -116,9 +119,9 @@ def load_members(
     stored = max(floating, key=torch.Tensor.numel).dtype if floating else torch.float32
     parsed = ModelConfig.parse(config["model"], f"{folder / CONFIG}: model")
     members = []
-    for i in range(config.get("members", 1)):
+    for i in range(config["members"]):
         own = weights
-        if config.get("members", 1) > 1:
+        if config["members"] > 1:
             own = {k.removeprefix(f"{i}/"): v for k, v in weights.items() if k.startswith(f"{i}/")}
         model = build(parsed, dtype or stored)
         try:
@@ -132,19 +135,24 @@ def load_members(
 def merge_models(folders: Sequence[Path], target: Path) -> str:
     """Write an ensemble of trained models of one configuration and one training set; returns the hash of the weights.
 
-    Raises InputError if they differ in architecture, data, split or intensity scale: an ensemble's test molecules must
-    be unseen by all of its members.
+    Raises InputError if they differ in architecture, data, split, broadening or intensity scale, or do not say what
+    they were trained on: an ensemble's test molecules must be unseen by all of its members.
     """
-    members = [member for folder in folders for member in load_members(folder)]
-    if len(members) < 2:
+    if len(folders) < 2:
         raise InputError("an ensemble needs at least two models")
+    members = [load_model(folder) for folder in folders]
     first = members[0]
-    for other, folder in zip(members, folders, strict=False):
-        if other.model.config != first.model.config:
+    for member, folder in zip(members, folders, strict=True):
+        if "training" not in member.metadata:
+            raise InputError(f"{folder} does not say what it was trained on: it cannot be part of an ensemble")
+        if member.model.config != first.model.config:
             raise InputError(f"{folder} has another architecture than {folders[0]}: they cannot be one ensemble")
         for key in ("split", "data_sha256"):
-            if other.metadata.get("training", {}).get(key) != first.metadata.get("training", {}).get(key):
+            if member.metadata["training"].get(key) != first.metadata["training"].get(key):
                 raise InputError(f"{folder} and {folders[0]} were trained on different data ({key} differs)")
+        for key in ("edge", "shift_eV", "broadening", "intensity_scale"):
+            if member.metadata.get(key) != first.metadata.get(key):
+                raise InputError(f"{folder} and {folders[0]} were trained on different spectra ({key} differs)")
     trainings = [member.metadata["training"] for member in members]
     metadata = {
         **first.metadata,
@@ -185,14 +193,21 @@ def read_config(folder: Path) -> dict[str, Any]:
         number = config["format"]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{path} is not the description of an equispec model") from None
-    if not isinstance(number, int) or number > FORMAT:
+    if not isinstance(number, int) or number < min(MIGRATIONS, default=FORMAT):
+        raise InputError(f"{path} has the unknown format {number!r}; this version of equispec reads format {FORMAT}")
+    if number > FORMAT:
         raise InputError(f"{path} has format {number}; this version of equispec reads up to format {FORMAT}: update it")
     while number < FORMAT:
         config = MIGRATIONS[number](config)
         number += 1
-    missing = [key for key in ("model", "weights_sha256", "metadata", "units") if key not in config]
+    missing = [key for key in KINDS if key not in config]
     if missing:
         raise InputError(f"{path} lacks {', '.join(missing)}")
+    for key, kind in KINDS.items():
+        if not isinstance(config[key], kind):
+            raise InputError(f"{path}: {key} = {config[key]!r} is not what a model folder has there")
+    if not isinstance(config.setdefault("members", 1), int) or config["members"] < 1:
+        raise InputError(f"{path}: members = {config['members']!r}; a number from 1 is needed")
     return config
 
 

@@ -126,8 +126,9 @@ class SquareTensorHead(nn.Module):
         n = len(sites)
         tensors = self.site_tensors(features, graph, sites)  # (S, K, 3, 3)
         identity = torch.eye(3, dtype=tensors.dtype, device=tensors.device).expand(n, 1, 3, 3)
-        basis = torch.cat([identity, tensors], dim=1).reshape(n, -1, 9)
-        c = self.coefficients(features.scalar[sites]).view(n, self.n_energies, -1)
+        k = self.config.channels
+        basis = torch.cat([identity, tensors], dim=1).reshape(n, k + 1, 9)
+        c = self.coefficients(features.scalar[sites]).view(n, self.n_energies, k + 1)
         m = torch.bmm(c, basis).view(n, self.n_energies, 3, 3)
         return {"absorption_tensor": m @ m}
 
