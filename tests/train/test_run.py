@@ -138,6 +138,28 @@ def test_directional_model_trains_with_every_choice_of_directions(
     assert steps_per_epoch % 3 == 0 if directions == "separate" else steps_per_epoch < 12
 
 
+def test_run_may_start_from_a_model_but_not_from_one_that_saw_its_test_molecules(
+    finished: Path, small_config: Path, tmp_path: Path
+) -> None:
+    first = load_model(finished / "model")
+    start(load_config(small_config, [f"train.init={finished}", "train.lr=1e-12"]), tmp_path / "next", progress=False)
+    second = load_model(tmp_path / "next" / "model")
+    for name, value in second.model.named_parameters():
+        assert torch.allclose(value, first.model.get_parameter(name), atol=1e-6), name
+    split = first.metadata["training"]["split"]
+    seen = sorted([*split["train"], *split["valid"]])
+    assert second.metadata["training"]["initial"] == {"model": "model", "hash": first.hash, "seen": seen}
+
+    other = ["data.split={seed: 1, valid: 0.25, test: 0.25}"]
+    for initial in (finished, tmp_path / "next"):
+        with pytest.raises(InputError, match=r"was trained on \d+ of the molecules to test on"):
+            start(load_config(small_config, [*other, f"train.init={initial}"]), tmp_path / "spoilt", progress=False)
+    assert not (tmp_path / "spoilt").exists()
+    wider = ["model.backbone.features=16", f"train.init={finished}"]
+    with pytest.raises(InputError, match="architecture differs"):
+        start(load_config(small_config, wider), tmp_path / "spoilt", progress=False)
+
+
 def test_occupied_run_folder_is_refused(small_config: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious.txt").write_text("mine")

@@ -67,6 +67,7 @@ class _Prepared:
     splits: dict[str, list[Sample]]
     statistics: SpectrumStatistics
     datasets: dict[str, SpectraDataset]
+    initial: Checkpoint | None
 
 
 def _prepare(config: TrainingConfig) -> _Prepared:
@@ -76,6 +77,11 @@ def _prepare(config: TrainingConfig) -> _Prepared:
     broadening = Broadening(**config.data.broadening.model_dump())
     initial = None if config.train.init is None else load_model(model_folder(config.train.init), torch.float32)
     splits = read_splits(config.data)
+    if initial is not None and (spoilt := sorted(_seen(initial) & {sample.id for sample in splits["test"]})):
+        raise InputError(
+            f"the run cannot start from model {initial.name!r}: it was trained on {len(spoilt)} of the molecules to "
+            f"test on, such as {spoilt[0]}; use the split that it was trained with"
+        )
     references = {name: load_reference(splits[name], grid, broadening, head.edge) for name in ("train", "valid")}
     statistics = SpectrumStatistics.measure(splits["train"], np.concatenate(references["train"].tensors))
 
@@ -90,7 +96,7 @@ def _prepare(config: TrainingConfig) -> _Prepared:
         name: SpectraDataset(reference, statistics.mean_intensity, model.cutoff, model.max_neighbors)
         for name, reference in references.items()
     }
-    return _Prepared(model, splits, statistics, datasets)
+    return _Prepared(model, splits, statistics, datasets, initial)
 
 
 def _start_from(model: Model, initial: Checkpoint) -> None:
@@ -103,6 +109,13 @@ def _start_from(model: Model, initial: Checkpoint) -> None:
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(given[name])
+
+
+def _seen(model: Checkpoint) -> set[int]:
+    """The molecules that a model, and those it started from, were trained or stopped by, as far as it says."""
+    training = model.metadata.get("training", {})
+    split, initial = training.get("split", {}), training.get("initial") or {}
+    return {*split.get("train", ()), *split.get("valid", ()), *initial.get("seen", ())}
 
 
 def _fit(config: TrainingConfig, prepared: _Prepared, run: Path, checkpoint: Path | None, progress: bool) -> Path:
@@ -124,7 +137,7 @@ def _fit(config: TrainingConfig, prepared: _Prepared, run: Path, checkpoint: Pat
             fixed_loader(prepared.datasets["valid"], config.train.batch_size),
             ckpt_path=checkpoint,
         )
-    return _save_best(config, run, model, statistics, prepared.splits)
+    return _save_best(config, run, prepared)
 
 
 def _trainer(config: TrainingConfig, run: Path, progress: bool) -> pl.Trainer:
@@ -159,14 +172,13 @@ def _trainer(config: TrainingConfig, run: Path, progress: bool) -> pl.Trainer:
     )
 
 
-def _save_best(
-    config: TrainingConfig, run: Path, model: Model, statistics: SpectrumStatistics, splits: dict[str, list[Sample]]
-) -> Path:
+def _save_best(config: TrainingConfig, run: Path, prepared: _Prepared) -> Path:
     """Put the best averaged weights into the model and write the model folder and the split."""
+    model, statistics, initial = prepared.model, prepared.statistics, prepared.initial
     saved = torch.load(run / BEST, weights_only=True, map_location="cpu")
     state = saved["state_dict"]
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
-    ids = {name: [sample.id for sample in samples] for name, samples in splits.items()}
+    ids = {name: [sample.id for sample in samples] for name, samples in prepared.splits.items()}
     (run / "split.json").write_text(json.dumps(ids) + "\n", encoding="utf-8")
     head = config.model.heads[0]
     assert isinstance(head, SiteSpectrumConfig)
@@ -183,6 +195,7 @@ def _save_best(
             "data_sha256": hashlib.sha256(config.data.store.read_bytes()).hexdigest(),
             "epoch": saved["epoch"],
             "split": ids,
+            "initial": initial and {"model": initial.name, "hash": initial.hash, "seen": sorted(_seen(initial))},
         },
         "licence": "MIT",
         "citation": "K. Shibata and T. Mizoguchi, Digital Discovery 3, 649 (2024), doi:10.1039/d4dd00021h",
