@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 from jaxtyping import Float
+from torch import Tensor
 
 from equispec.checkpoint import Checkpoint, load_members
-from equispec.data.atoms import check_structure, graphs_from_many
+from equispec.data.atoms import centred, check_structure, graphs_from_many
 from equispec.data.structures import SOURCE, atoms_from_smiles, read_structures
 from equispec.errors import DomainWarning, InputError
 from equispec.graph import AtomGraph, along_directions
@@ -177,6 +179,8 @@ class Predictor:
                     raise InputError(f"{where}: atom {wrong[0]} is not a {element.element} atom; allowed: {allowed}")
                 mask = np.isin(np.arange(len(atoms)), sites)
             masks.append(mask)
+        if self.dtype != torch.float64:
+            batch = [centred(atoms) for atoms in batch]
         graph = graphs_from_many(batch, model.cutoff, model.max_neighbors, self.dtype)
         return graph.with_atom_data(absorber=torch.as_tensor(np.concatenate(masks))).to(self.device)
 
@@ -224,8 +228,21 @@ class Predictor:
         return values.reshape(len(directions), -1, values.shape[-1])
 
     def _mean(self, graph: AtomGraph, quantity: str) -> np.ndarray:
-        with torch.no_grad():
-            values = [member.model(graph)[quantity] for member in self.members]
+        def evaluate(member: Checkpoint) -> Tensor:
+            with torch.no_grad():  # holds for one thread only
+                return member.model(graph)[quantity]
+
+        threads = torch.get_num_threads()
+        if self.device.type != "cpu" or threads == 1:
+            values = [evaluate(member) for member in self.members]
+        else:
+            # the networks work in small tiles: cores that share one tile wait for each other, members do not
+            torch.set_num_threads(1)
+            try:
+                with ThreadPoolExecutor(min(threads, len(self.members))) as pool:
+                    values = list(pool.map(evaluate, self.members))
+            finally:
+                torch.set_num_threads(threads)
         return torch.stack(values).mean(0).double().cpu().numpy()
 
     def _unpack(self, batch: Sequence[Atoms], graph: AtomGraph, tensor: np.ndarray) -> Iterator[SiteSpectra]:
