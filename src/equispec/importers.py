@@ -1,7 +1,6 @@
 """Weights of other programs become equispec model folders. To add a format: one function, and a line in FOREIGN."""
 
 import hashlib
-import math
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -19,12 +18,11 @@ from equispec.errors import InputError
 from equispec.model import Model, ModelConfig, build, parameter_count
 from equispec.models.isd_painn import ISDPaiNNConfig
 from equispec.spectra import PUBLISHED_C_K_GRID
+from equispec.spectra.broaden import FWHM_PER_SIGMA
 
 Weights = dict[str, Tensor]
 
 PUBLISHED_SIGMA = 0.5  # eV, Gaussian smearing of the published spectra
-FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
-
 
 EMBEDDING = "invariant_atom_emb.embeddings.weight"
 VECTOR_EMBEDDING = "equivariant_atom_emb.embeddings.weight"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from equispec.errors import InputError
-from equispec.spectra import SiteSpectra, plot_percentiles
+from equispec.spectra import SiteSpectra
 
 
 @pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
@@ -46,13 +46,6 @@ def test_a_reference_with_fewer_sites_is_compared_on_the_common_ones(spectra: Si
     assert total.get_title(loc="left").endswith("sum of sites 0, 2")
     with pytest.raises(InputError, match="none of the sites"):
         spectra.select([1]).plot(reference=part)
-
-
-def test_percentile_figure(spectra: SiteSpectra, tmp_path: Path) -> None:
-    ours, theirs = spectra.site_intensity("x"), spectra.site_intensity("y")
-    figure = plot_percentiles(spectra.energy, ours, theirs, ["best", "median", "worst"], tmp_path / "p.png")
-    assert [axis.get_title(loc="left") for axis in figure.axes] == ["best", "median", "worst"]
-    assert (tmp_path / "p.png").exists()
 
 
 def test_bad_plots_are_refused(spectra: SiteSpectra, tmp_path: Path) -> None:

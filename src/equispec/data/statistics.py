@@ -1,6 +1,6 @@
 """What a model must remember of its training set: scale, mean spectrum, and the domain it has seen."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -59,15 +59,3 @@ class SpectrumStatistics:
             "elements": list(self.elements),
             "charges": list(self.charges),
         }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "SpectrumStatistics":
-        """The inverse of `to_dict`."""
-        return cls(
-            **{
-                **values,
-                "mean_spectrum": np.asarray(values["mean_spectrum"], dtype=np.float64),
-                "elements": tuple(values["elements"]),
-                "charges": tuple(values.get("charges", (0,))),
-            }
-        )

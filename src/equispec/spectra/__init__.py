@@ -39,7 +39,7 @@ from equispec.spectra.io import (
     write_group,
 )
 from equispec.spectra.peaks import Anisotropy, Peak, PeakRow, find_peaks, peak_rows
-from equispec.spectra.plot import check_suffix, plot_percentiles, plot_spectra
+from equispec.spectra.plot import check_suffix, plot_spectra
 from equispec.spectra.polarization import Polarization, PolarizationLike
 from equispec.spectra.sites import SiteSpectra, spectra_meta
 from equispec.spectra.spectrum import Spectrum, TensorSpectrum
@@ -84,7 +84,6 @@ __all__ = [
     "paper_broad_mse",
     "peak_rows",
     "percentile_indices",
-    "plot_percentiles",
     "plot_spectra",
     "quadraticity_residual",
     "saupe_matrix",

@@ -119,36 +119,6 @@ def plot_spectra(
     return write_figure(figure, path)
 
 
-@styled
-def plot_percentiles(
-    energy: Float[np.ndarray, "energy"],
-    predicted: Float[np.ndarray, "spectra energy"],
-    reference: Float[np.ndarray, "spectra energy"],
-    captions: Sequence[str],
-    path: str | Path | None = None,
-    *,
-    intensity_unit: str = "1/eV",
-    names: tuple[str, str] = ("prediction", "first principles"),
-    title: str = "",
-) -> "Figure":
-    """Draw pairs of spectra below one another, each with its caption: the form of Shibata & Mizoguchi, Fig. 1.
-
-    energy [E] in eV; predicted and reference [spectra,E]; captions say which percentile and error each row is.
-    """
-    check_suffix(path)
-    figure, axes = _figure([1.45] * len(captions))
-    for axis, ours, theirs, caption in zip(axes, predicted, reference, captions, strict=True):
-        draw_pair(axis, energy, ours, energy, theirs, CYCLE[0], names)
-        axis.set_title(caption, loc="left", fontsize=8.5)
-        from_zero(axis, ours, theirs)
-    figure.suptitle(title, fontsize=10.0)
-    axes[0].legend(loc="upper right")
-    _label_group(axes, f"Absorption ({intensity_unit})")
-    axes[-1].set_xlabel("Energy (eV)")
-    axes[-1].set_xlim(energy[0], energy[-1])
-    return write_figure(figure, path)
-
-
 def check_suffix(path: str | Path | None) -> None:
     """InputError unless the path is None or ends in a suffix that can be drawn: call it before long work."""
     if path is not None and Path(path).suffix.lower() not in SUFFIXES:
