@@ -121,6 +121,15 @@ def test_atoms_far_outside_the_cell_keep_their_neighbours():
     assert as_tuples(many([structure], 3.3)) == expected
 
 
+@pytest.mark.parametrize("extent", [[0, 0, 1], [0, 1, 1], [0.01, 1, 1], [0.3, 0.7, 1]])
+@pytest.mark.parametrize("cutoff", [0.5, 6.0])
+def test_wide_structures_with_few_atoms(extent, cutoff):
+    pos = np.random.default_rng(4).uniform(0, 1, (6, 3)) * 9000 * np.array(extent)
+    pos[3] = pos[1] + [0, 0, 0.4]
+    structure = (pos, MOLECULE, np.array([False] * 3))
+    assert as_tuples(one(*structure, cutoff)) == plain(*structure, cutoff) == [(1, 3, 0, 0, 0), (3, 1, 0, 0, 0)]
+
+
 def test_an_atom_alone_has_no_neighbours():
     alone = (np.zeros((1, 3)), MOLECULE, np.array([False] * 3))
     for edge_index, shift in (one(*alone, 5.0), many([alone, alone], 5.0)):

@@ -20,10 +20,12 @@ def neighbor_list(
 
     points = pos.detach().cpu().double().numpy()
     box = cell.detach().cpu().double().numpy()
-    i, j, shift = vesin.NeighborList(cutoff=cutoff, full_list=True).compute(
+    # vesin searches in at most 1e5 cells and dies (SIGFPE) where a flat or long structure would need more
+    span = max(np.ptp(points, axis=0).max(initial=0.0), np.linalg.norm(box, axis=1).max()) if len(points) else 0.0
+    i, j, shift = vesin.NeighborList(cutoff=max(cutoff, span / 200), full_list=True).compute(
         points=points, box=box, periodic=pbc.cpu().numpy(), quantities="ijS"
     )
-    # vesin includes d == cutoff
+    # vesin includes d == cutoff, and here more
     vectors = points[j] - points[i] + shift @ box
     inside = np.einsum("ea,ea->e", vectors, vectors) < cutoff**2
     return _sorted(

@@ -193,6 +193,15 @@ def test_a_charge_in_the_file_is_a_concern(equispec: Run, tensor_model: Path, wo
     assert "total charge 1" in result.errors[0]
 
 
+def test_a_molecule_far_from_the_origin_is_the_same_molecule(tensor_model: Path) -> None:
+    here, there = molecule("CH3CH2OH"), molecule("CH3CH2OH")
+    there.translate([1e6, -2e5, 3e4])
+    predictor = load(tensor_model)
+    expected, found = predictor.spectrum(here), predictor.spectrum(there)
+    np.testing.assert_allclose(found.tensor, expected.tensor, rtol=0, atol=1e-5 * np.abs(expected.tensor).max())
+    np.testing.assert_array_equal(found.pos, there.positions)
+
+
 def test_structures_stream_through(tensor_model: Path, tmp_path: Path) -> None:
     """The first spectra are written when no more than two batches of structures were read, whatever their number."""
     read = 0

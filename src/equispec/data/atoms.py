@@ -1,5 +1,6 @@
 """From atoms to AtomGraph. Neighbours are searched in float64 whatever the dtype of the graph."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from equispec.graph import AtomGraph, collate
 from equispec.neighbors import EdgeList, nearest_neighbors, neighbor_list, neighbor_list_batch
 
 MIN_DISTANCE = 0.5  # Å; closer atoms are a mistake in the file
+MAX_EXTENT = 10_000.0  # Å; a larger structure is a mistake in the file, too
 BATCH_SEARCH_LIMIT = 128  # atoms per structure up to which all pairs of a batch are tried at once
 BATCH_SEARCH_PAIRS = 500_000  # pairs tried at once; bounds the memory (some 50 bytes each)
 
@@ -74,6 +76,13 @@ def graphs_from_many(
     return _graph(numbers, points, system, cell, edges, max_neighbors, dtype)
 
 
+def centred(atoms: Atoms) -> Atoms:
+    """A molecule about the origin, where single precision resolves distances best; a periodic structure as it is."""
+    if atoms.pbc.any():
+        return atoms
+    return Atoms(atoms.numbers, atoms.positions - atoms.positions.mean(axis=0))
+
+
 def _cell(atoms: Atoms) -> tuple[np.ndarray | None, np.ndarray | None]:
     if not atoms.pbc.any():
         return None, None
@@ -103,7 +112,8 @@ def check_structure(atoms: Atoms, where: str, allow_periodic: bool = True) -> No
     """Raise InputError, in one sentence beginning with `where`, unless the structure can be used.
 
     Refused: no atoms, an unknown element, a coordinate or cell that is not finite, two atoms (or images) closer than
-    0.5 Å, periodic directions without a cell, and, with `allow_periodic=False`, any periodic direction.
+    0.5 Å, positions or a cell that extend over more than 10,000 Å, periodic directions without a cell, a charge or spin
+    that is not one number, and, with `allow_periodic=False`, any periodic direction.
     """
     if len(atoms) == 0:
         raise InputError(f"{where}: the structure has no atoms")
@@ -117,6 +127,14 @@ def check_structure(atoms: Atoms, where: str, allow_periodic: bool = True) -> No
         vectors = np.asarray(atoms.cell)[atoms.pbc]
         if not np.isfinite(np.asarray(atoms.cell)).all() or np.linalg.matrix_rank(vectors) < len(vectors):
             raise InputError(f"{where}: the cell vectors of the periodic directions must be finite and independent")
+    with np.errstate(over="ignore"):
+        extent = max(np.ptp(atoms.positions, axis=0).max(), atoms.cell.lengths()[atoms.pbc].max(initial=0.0))
+    if extent > MAX_EXTENT:
+        raise InputError(f"{where}: the structure extends over {extent:.4g} Å; at most {MAX_EXTENT:g} Å is allowed")
+    for key in ("charge", "spin"):
+        value = atoms.info.get(key, 0)
+        if not isinstance(value, int | float | np.number) or not math.isfinite(value):
+            raise InputError(f"{where}: {key} = {value}: one number is needed")
     graph = graph_from_atoms(atoms, MIN_DISTANCE, dtype=torch.float64)
     if graph.n_edges:
         i, j = graph.edge_index[:, 0].tolist()

@@ -90,7 +90,7 @@ def gaussian_matrix(energies: Float[np.ndarray, "energy"], sigma: float) -> Floa
     Raises InputError for uneven energies or a sigma that is not positive.
     """
     n = len(energies)
-    lattice, reach = _lattice_gaussian(_step(energies), sigma)
+    lattice, reach = _lattice_gaussian(_step(energies), sigma, n)
     offset = np.abs(np.arange(n)[:, None] - np.arange(n))
     return np.where(offset <= reach, lattice[np.minimum(offset, reach) + reach], 0.0)
 
@@ -119,7 +119,7 @@ def broaden_spectrum(
     """
     step = grid.step if isinstance(grid, EnergyGrid) else float(grid)
     n = values.shape[-1]
-    lattice, reach = _lattice_gaussian(_positive("step", step), sigma)
+    lattice, reach = _lattice_gaussian(_positive("step", step), sigma, n)
     target = np.arange(n)[:, None] + np.arange(-reach, reach + 1)  # (E, 2 reach + 1) on the endless grid
     target = target % (2 * n)
     target = np.where(target < n, target, 2 * n - 1 - target)
@@ -128,9 +128,14 @@ def broaden_spectrum(
     return np.asarray(values, dtype=np.float64) @ matrix
 
 
-def _lattice_gaussian(step: float, sigma: float) -> tuple[Float[np.ndarray, "points"], int]:
-    """A Gaussian on grid points -reach .. reach, summing to 1; it ends where it drops below rounding (9 sigma)."""
-    reach = math.ceil(9.0 * _positive("sigma", sigma) / step)
+def _lattice_gaussian(step: float, sigma: float, n: int) -> tuple[Float[np.ndarray, "points"], int]:
+    """A Gaussian on grid points -reach .. reach, summing to 1; it ends where it drops below rounding (9 sigma).
+
+    Raises InputError for a sigma that is not positive or is more than five times the axis of n points.
+    """
+    if _positive("sigma", sigma) > (widest := 5 * n * step):
+        raise InputError(f"sigma = {sigma:.6g} eV: at most {widest:.6g} eV is possible, five times the energy window")
+    reach = math.ceil(9.0 * sigma / step)
     lattice = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / sigma) ** 2)
     return lattice / lattice.sum(), reach
 

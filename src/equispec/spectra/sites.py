@@ -13,7 +13,15 @@ from equispec.spectra.broaden import Broadening, broaden_spectrum, sigma_from
 from equispec.spectra.film import film_intensity, molecular_axis, saupe_of_tilt
 from equispec.spectra.grid import Edge
 from equispec.spectra.polarization import Polarization, PolarizationLike
-from equispec.spectra.spectrum import Spectrum, TensorSpectrum, broadened_meta, energy_step, freeze, shifted_meta
+from equispec.spectra.spectrum import (
+    Spectrum,
+    TensorSpectrum,
+    broadened_meta,
+    energy_step,
+    freeze,
+    shifted,
+    shifted_meta,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -158,7 +166,7 @@ class SiteSpectra:
 
     def shift(self, energy: float | int) -> "SiteSpectra":
         """The same tensors at energies moved by `energy` eV."""
-        return replace(self, energy=self.energy + energy, meta=shifted_meta(self.meta, energy))
+        return replace(self, energy=shifted(self.energy, energy), meta=shifted_meta(self.meta, energy))
 
     def broaden(self, *, fwhm: float | int | None = None, sigma: float | int | None = None) -> "SiteSpectra":
         """Convolve with one more Gaussian, given by its FWHM or its standard deviation (eV).

@@ -12,6 +12,8 @@ from equispec.errors import InputError
 from equispec.spectra.broaden import FWHM_PER_SIGMA, broaden_spectrum, sigma_from
 from equispec.spectra.polarization import Polarization, PolarizationLike
 
+MAX_SHIFT = 1e6  # eV, beyond every absorption edge; larger numbers swallow the steps of the axis
+
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -29,7 +31,7 @@ class Spectrum:
 
     def shift(self, energy: float | int) -> "Spectrum":
         """The same intensities at energies moved by `energy` eV."""
-        return replace(self, energy=self.energy + energy, meta=shifted_meta(self.meta, energy))
+        return replace(self, energy=shifted(self.energy, energy), meta=shifted_meta(self.meta, energy))
 
     def broaden(self, *, fwhm: float | int | None = None, sigma: float | int | None = None) -> "Spectrum":
         """Convolve with one more Gaussian, given by its FWHM or its standard deviation (eV); the area is kept."""
@@ -89,10 +91,17 @@ def energy_step(energy: Float[np.ndarray, "energy"]) -> float:
     return step
 
 
-def shifted_meta(meta: Mapping[str, Any], energy: float) -> dict[str, Any]:
-    """Metadata after one more rigid shift (eV); `shift` is the sum of all shifts of the raw energies."""
+def shifted(axis: Float[np.ndarray, "energy"], energy: float | int) -> Float[np.ndarray, "energy"]:
+    """An energy axis moved by `energy` eV; InputError for a shift that is not finite or is too large."""
     if not math.isfinite(energy):
         raise InputError(f"shift = {energy} eV: it must be finite")
+    if abs(energy) > MAX_SHIFT:
+        raise InputError(f"shift = {energy:g} eV: at most {MAX_SHIFT:g} eV up or down is possible")
+    return axis + energy
+
+
+def shifted_meta(meta: Mapping[str, Any], energy: float) -> dict[str, Any]:
+    """Metadata after one more rigid shift (eV); `shift` is the sum of all shifts of the raw energies."""
     return {**meta, "shift": meta.get("shift", 0.0) + float(energy)}
 
 
