@@ -65,7 +65,7 @@ def test_model_folder_holds_the_weights_that_were_validated(small_config: Path, 
     start(config, run, progress=False)
     with (run / "metrics.csv").open(newline="") as file:
         lowest = min(float(row["valid_loss"]) for row in csv.DictReader(file))
-    assert validation_loss(config, load_model(run / "model").model) == pytest.approx(lowest, rel=1e-5)
+    assert mean_loss(config, load_model(run / "model").model, "valid") == pytest.approx(lowest, rel=1e-5)
     present = torch.load(run / BEST, weights_only=True).get("current_model_state")
     if average == "null":
         assert present is None
@@ -74,15 +74,15 @@ def test_model_folder_holds_the_weights_that_were_validated(small_config: Path, 
     assert present is not None
     model = load_model(run / "model").model
     model.load_state_dict({k.removeprefix("model."): v for k, v in present.items()})
-    assert validation_loss(config, model) != pytest.approx(lowest, rel=1e-3)
+    assert mean_loss(config, model, "valid") != pytest.approx(lowest, rel=1e-3)
 
 
-def validation_loss(config: TrainingConfig, model: Model) -> float:
+def mean_loss(config: TrainingConfig, model: Model, split: str) -> float:
     prepared = _prepare(config)
     module = SpectraModule(model, config.train, config.model.heads[0].energy_grid, 1.0).eval()
     losses = []
     with torch.no_grad():
-        for batch in fixed_loader(prepared.datasets["valid"], 1):
+        for batch in fixed_loader(prepared.datasets[split], 1):
             losses.append(module.site_losses(model(batch.graph)["absorption_tensor"] - batch.tensor))
     return float(torch.cat(losses).mean())
 
@@ -136,6 +136,35 @@ def test_directional_model_trains_with_every_choice_of_directions(
     assert float(rows[-1]["train_loss"]) < float(rows[0]["train_loss"])
     steps_per_epoch = int(rows[0]["step"])
     assert steps_per_epoch % 3 == 0 if directions == "separate" else steps_per_epoch < 12
+
+
+def test_table_shows_the_mean_error_of_the_training_sites(small_config: Path, tmp_path: Path) -> None:
+    """Whatever the sizes of the batches, the last of which is smaller: the figure compares with `valid_loss`."""
+    settings = ["train.epochs=1", "train.lr=1e-12", "train.position_noise=0", "train.batch_size=5"]
+    head = "model.heads=[{name: dyad-tensor, channels: 2, grid: {start: 284.0, stop: 300.0, n: 33}}]"  # no dropout
+    config = load_config(small_config, [*settings, head])
+    start(config, tmp_path / "run", progress=False)
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    found = mean_loss(config, load_model(tmp_path / "run" / "model").model, "train")
+    assert float(row["train_loss"]) == pytest.approx(found, rel=1e-4)
+
+
+def test_run_that_stopped_early_stays_stopped_when_resumed(small_config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    start(load_config(small_config, ["train.lr=0.3", "train.epochs=40", "train.patience=1"]), run, progress=False)
+    done, weights = epochs(run), (run / "model" / WEIGHTS).read_bytes()
+    assert len(done) < 40
+    resume(run, progress=False)
+    assert epochs(run) == done
+    assert (run / "model" / WEIGHTS).read_bytes() == weights
+
+
+def test_run_that_diverges_at_once_leaves_no_model(small_config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(InputError, match=r"try a smaller train\.lr"):
+        start(load_config(small_config, ["train.lr=1e30", "train.ema=null"]), run, progress=False)
+    assert not (run / "model").exists()
 
 
 def test_run_may_start_from_a_model_but_not_from_one_that_saw_its_test_molecules(

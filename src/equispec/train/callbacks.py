@@ -1,10 +1,19 @@
-"""Callbacks that Lightning does not have: a metrics table that survives resuming."""
+"""What Lightning's callbacks lack for resuming: a metrics table that survives it, stopping that stays stopped."""
 
 import csv
 import os
 from pathlib import Path
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import EarlyStopping
+
+
+class LastingEarlyStopping(EarlyStopping):
+    """Early stopping after which a resumed run stays stopped, where Lightning's would train one more epoch."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self.stopped_epoch > 0 or self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 class MetricsTable(pl.Callback):

@@ -44,14 +44,13 @@ class SpectraModule(pl.LightningModule):
             moved = pos + self.config.position_noise * torch.randn_like(pos)
             batch = batch._replace(graph=replace(batch.graph, pos=moved))
         if self.model.directional:
-            directions = self._training_directions(batch_idx)
-            residual = directional_residual(self.model, batch, directions)
-            loss = self.site_losses(residual).sum() / (self.sites_per_batch * len(directions))
+            residual = directional_residual(self.model, batch, self._training_directions(batch_idx))
         else:
             residual = self.model(batch.graph)["absorption_tensor"] - batch.tensor
-            loss = self.site_losses(residual).sum() / self.sites_per_batch
-        self.log("train_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=batch.graph.n_systems)
-        return loss
+        losses = self.site_losses(residual)
+        self.log("train_loss", losses.mean(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(losses))
+        directions = len(losses) // len(batch.tensor)  # 1 for a whole tensor
+        return losses.sum() / (self.sites_per_batch * directions)
 
     def _training_directions(self, batch_idx: int) -> Tensor:
         axes = torch.eye(3, device=self.device)

@@ -15,7 +15,7 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from equispec.checkpoint import Checkpoint, load_model, save_model
@@ -26,7 +26,7 @@ from equispec.heads.spectrum_config import SiteSpectrumConfig
 from equispec.model import Model, build, parameter_count
 from equispec.predict import model_folder
 from equispec.spectra import EDGES, Broadening
-from equispec.train.callbacks import MetricsTable
+from equispec.train.callbacks import LastingEarlyStopping, MetricsTable
 from equispec.train.config import TrainingConfig, load_config
 from equispec.train.data import SpectraDataset, fixed_loader, load_reference, read_splits, train_loader
 from equispec.train.module import SpectraModule
@@ -137,6 +137,9 @@ def _fit(config: TrainingConfig, prepared: _Prepared, run: Path, checkpoint: Pat
             fixed_loader(prepared.datasets["valid"], config.train.batch_size),
             ckpt_path=checkpoint,
         )
+    lowest = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    if lowest is not None and not torch.isfinite(lowest):
+        raise InputError(f"the run {run} never had a finite error of the validation molecules; try a smaller train.lr")
     return _save_best(config, run, prepared)
 
 
@@ -147,7 +150,7 @@ def _trainer(config: TrainingConfig, run: Path, progress: bool) -> pl.Trainer:
         callbacks.append(EMAWeightAveraging(decay=config.train.ema, use_buffers=False))
     if config.train.patience is not None:
         callbacks.append(
-            EarlyStopping("valid_loss", patience=config.train.patience, check_on_train_epoch_end=True, verbose=False)
+            LastingEarlyStopping("valid_loss", patience=config.train.patience, check_on_train_epoch_end=True)
         )
     folder = run / "checkpoints"
     common: dict[str, Any] = {"dirpath": folder, "save_on_train_epoch_end": True, "enable_version_counter": False}
