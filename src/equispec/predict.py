@@ -93,6 +93,13 @@ class Predictor:
         kinds = [(m.model.outputs, m.model.cutoff, m.model.max_neighbors, _spectrum_config(m)) for m in members]
         if any(kind != kinds[0] for kind in kinds):
             raise InputError("the members of an ensemble must have the same output, edge, energy grid and cutoff")
+        for key in ("edge", "shift_eV", "broadening"):
+            if any(member.metadata.get(key) != first.metadata.get(key) for member in members):
+                raise InputError(
+                    f"the members of an ensemble must have learned the same kind of spectra: {key} differs"
+                )
+        if len({next(member.model.parameters()).dtype for member in members}) > 1:
+            raise InputError("the members of an ensemble are stored in different precisions; choose one with dtype=...")
         self.members = tuple(members)
         self.edge: str = first.metadata["edge"]
         self.energies: Float[np.ndarray, "energy"] = first.model.config.heads[0].energy_grid.energies  # type: ignore
@@ -130,7 +137,7 @@ class Predictor:
         structures: Iterable[Atoms],
         edge: str | None = None,
         sites: Sequence[int] | None = None,
-        direction: Sequence[float] | None = None,
+        direction: Sequence[float | int] | None = None,
     ) -> Iterator[SiteSpectra]:
         """The spectra of many structures, in their order, as they come: memory does not grow with their number.
 
@@ -148,7 +155,7 @@ class Predictor:
             yield from self._unpack(batch, graph, tensor)
 
     def along(
-        self, structure: Structure, direction: Sequence[float], sites: Sequence[int] | None = None
+        self, structure: Structure, direction: Sequence[float | int], sites: Sequence[int] | None = None
     ) -> Float[np.ndarray, "sites energy"]:
         """S(E; n) of every absorbing atom, in 1/eV, evaluated at this very direction also by a directional model."""
         n = _unit_vector(direction)
@@ -228,9 +235,12 @@ class Predictor:
         return values.reshape(len(directions), -1, values.shape[-1])
 
     def _mean(self, graph: AtomGraph, quantity: str) -> np.ndarray:
+        """The mean over the members, in the intensity unit of the first."""
+        unit = self.members[0].metadata.get("intensity_scale", 1.0)
+
         def evaluate(member: Checkpoint) -> Tensor:
             with torch.no_grad():  # holds for one thread only
-                return member.model(graph)[quantity]
+                return member.model(graph)[quantity] * (member.metadata.get("intensity_scale", unit) / unit)
 
         threads = torch.get_num_threads()
         if self.device.type != "cpu" or threads == 1:
@@ -289,7 +299,7 @@ def structure_name(atoms: Atoms) -> str:
     return atoms.info.get(SOURCE) or str(atoms.symbols)
 
 
-def _unit_vector(direction: Sequence[float]) -> Float[np.ndarray, "3"]:
+def _unit_vector(direction: Sequence[float | int]) -> Float[np.ndarray, "3"]:
     n = np.asarray(direction, dtype=float)
     if n.shape != (3,) or not np.isfinite(n).all() or not n.any():
         raise InputError(f"direction {direction}: three finite numbers, not all zero, are needed")

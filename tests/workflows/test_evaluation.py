@@ -148,8 +148,8 @@ def test_models_that_cannot_be_evaluated(tensor_model: Trained, tmp_path: Path) 
     silent = with_metadata(tensor_model, tmp_path / "silent", broadening=None)
     with pytest.raises(InputError, match="lacks broadening"):
         evaluate(silent, tensor_model.store)
-    other = with_metadata(tensor_model, tmp_path / "other", intensity_scale=1.0)
-    with pytest.raises(InputError, match="differ in broadening, shift or intensity scale"):
+    other = with_metadata(tensor_model, tmp_path / "other", shift_eV=1.0)
+    with pytest.raises(InputError, match="shift_eV differs"):
         evaluate([tensor_model.model, other], tensor_model.store)
     untrained = with_metadata(tensor_model, tmp_path / "untrained", training=None)
     with pytest.raises(InputError, match="unknown split 'test': the model knows all"):

@@ -189,15 +189,12 @@ class _Targets:
         for member in predictor.members:
             if missing := [key for key in keys if member.metadata.get(key) is None]:
                 raise InputError(f"model {member.name!r} cannot be evaluated: its metadata lacks {', '.join(missing)}")
-        made = [{key: member.metadata[key] for key in keys} for member in predictor.members]
-        if any(other != made[0] for other in made):
-            raise InputError("the members of the ensemble differ in broadening, shift or intensity scale")
-        energies = predictor.energies
+        made, energies = predictor.members[0].metadata, predictor.energies
         return cls(
             EnergyGrid(float(energies[0]), float(energies[-1]), len(energies)),
-            Broadening(**made[0]["broadening"]),
-            float(made[0]["shift_eV"]),
-            float(made[0]["intensity_scale"]),
+            Broadening(**made["broadening"]),
+            float(made["shift_eV"]),
+            float(made["intensity_scale"]),
         )
 
     def tensors(self, samples: Sequence[Sample]) -> Tensors:
