@@ -93,7 +93,7 @@ class Predictor:
         kinds = [(m.model.outputs, m.model.cutoff, m.model.max_neighbors, _spectrum_config(m)) for m in members]
         if any(kind != kinds[0] for kind in kinds):
             raise InputError("the members of an ensemble must have the same output, edge, energy grid and cutoff")
-        for key in ("edge", "shift_eV", "broadening"):
+        for key in ("shift_eV", "broadening"):
             if any(member.metadata.get(key) != first.metadata.get(key) for member in members):
                 raise InputError(
                     f"the members of an ensemble must have learned the same kind of spectra: {key} differs"
@@ -101,7 +101,7 @@ class Predictor:
         if len({next(member.model.parameters()).dtype for member in members}) > 1:
             raise InputError("the members of an ensemble are stored in different precisions; choose one with dtype=...")
         self.members = tuple(members)
-        self.edge: str = first.metadata["edge"]
+        self.edge: str = first.model.config.heads[0].edge  # type: ignore[attr-defined]
         self.energies: Float[np.ndarray, "energy"] = first.model.config.heads[0].energy_grid.energies  # type: ignore
         parameter = next(first.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
