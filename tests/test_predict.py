@@ -115,3 +115,9 @@ def test_periodic_structures_need_a_model_for_them(tmp_path: Path) -> None:
     rattled.rattle(0.05, seed=1)
     few, many = predictor.spectrum(rattled), predictor.spectrum(rattled * (2, 2, 2))
     np.testing.assert_allclose(many.tensor[:2], few.tensor, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float16", torch.int64, "int"])
+def test_only_floating_precisions_are_accepted(dtype) -> None:
+    with pytest.raises(InputError, match="allowed: float32, float64"):
+        load("ck-tensor", dtype=dtype)

@@ -64,9 +64,9 @@ def load(
     >>> equispec.load("ck-tensor").edge
     'C-K'
     """
-    if isinstance(dtype, str) and dtype not in PRECISIONS:
-        raise InputError(f"unknown dtype {dtype!r}; allowed: {', '.join(PRECISIONS)}")
-    precision = PRECISIONS[dtype] if isinstance(dtype, str) else dtype
+    precision = PRECISIONS.get(dtype) if isinstance(dtype, str) else dtype
+    if dtype is not None and precision not in PRECISIONS.values():
+        raise InputError(f"unknown dtype {str(dtype)!r}; allowed: {', '.join(PRECISIONS)}")
     names = [model] if isinstance(model, str | Path) else list(model)
     if not names:
         raise InputError("an ensemble needs at least one model")
