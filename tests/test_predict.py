@@ -120,4 +120,4 @@ def test_periodic_structures_need_a_model_for_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", ["float16", torch.int64, "int"])
 def test_only_floating_precisions_are_accepted(dtype) -> None:
     with pytest.raises(InputError, match="allowed: float32, float64"):
-        load("ck-tensor", dtype=dtype)
+        equispec.load("ck-tensor", dtype=dtype)
