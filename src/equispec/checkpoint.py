@@ -191,7 +191,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         number = config["format"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path} is not the description of an equispec model") from None
     if not isinstance(number, int) or number < min(MIGRATIONS, default=FORMAT):
         raise InputError(f"{path} has the unknown format {number!r}; this version of equispec reads format {FORMAT}")

@@ -12,7 +12,7 @@ C = TypeVar("C", bound="Config")
 class Config(BaseModel):
     """Immutable configuration; an unknown key or a forbidden value is an error that names the key."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls: type[C], values: Any, where: str = "configuration") -> C:

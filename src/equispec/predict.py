@@ -180,6 +180,8 @@ class Predictor:
             if not mask.any():
                 raise InputError(f"{where}: no {element.element} atom, so there is no {self.edge} edge")
             if sites is not None:
+                if not 0 < len(sites) == len(set(sites)):
+                    raise InputError(f"sites {list(sites)}: at least one atom is needed, and each at most once")
                 wrong = [i for i in sites if not 0 <= i < len(atoms) or not mask[i]]
                 if wrong:
                     allowed = ", ".join(str(i) for i in np.flatnonzero(mask))

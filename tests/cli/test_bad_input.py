@@ -211,6 +211,11 @@ CASES: dict[str, tuple[Case, str]] = {
     # models
     "unknown model": (plainly("xas", "ethanol.xyz", "-m", "ck-tensr"), "unknown model 'ck-tensr'"),
     "folder without a model": (model(lambda folder: (folder / CONFIG).unlink()), f"no {CONFIG}"),
+    "path of a folder without a model": (plainly("models", "path", "."), f"no {CONFIG}"),
+    "deeply nested model description": (
+        model(lambda folder: (folder / CONFIG).write_text("[" * 100_000)),
+        "not the description of an equispec model",
+    ),
     "model without weights": (model(lambda folder: (folder / WEIGHTS).unlink()), f"no {WEIGHTS}"),
     "truncated weights": (model(lambda folder: truncate(folder / WEIGHTS)), "damaged or was changed"),
     "tampered weights": (model(lambda folder: flip_a_bit(folder / WEIGHTS)), "damaged or was changed"),
@@ -223,6 +228,8 @@ CASES: dict[str, tuple[Case, str]] = {
     # training
     "misspelt key": (config(train={"epcohs": 3}), "unknown key 'train.epcohs'; known keys: .*epochs"),
     "negative cutoff": (config("--set", "model.backbone.cutoff=-1"), "cutoff.*greater than 0"),
+    "endless cutoff": (config("--set", "model.backbone.cutoff=.inf"), "cutoff.*finite number"),
+    "run folder that is a file": (config("-o", "ethanol.xyz"), "ethanol.xyz is a file"),
     "unknown backbone": (config(model={"backbone": {"name": "gnn"}}), "unknown name 'gnn'; known names: .*painn"),
     "setting without a value": (config("--set", "train.lr"), "write it as key=value"),
     "missing store": (config(data={"store": "nothing.h5"}), "nothing.h5: no such file"),
@@ -244,6 +251,7 @@ CASES: dict[str, tuple[Case, str]] = {
         checkpoint(lambda path: (torch.save({"a": torch.ones(99)}, path), truncate(path))),
         "damaged or not a checkpoint",
     ),
+    "checkpoint of four letters": (checkpoint(lambda path: path.write_bytes(b"junk")), "damaged or not a checkpoint"),
     "checkpoint of another network": (
         checkpoint(lambda path: torch.save({"a": torch.ones(3)}, path)),
         "not an ISD-PaiNN checkpoint: it lacks",

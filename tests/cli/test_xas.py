@@ -13,6 +13,7 @@ from ase.build import molecule
 from ase.io import write
 
 import equispec as package
+from equispec.errors import InputError
 from equispec.predict import BATCH_ATOMS, load
 from equispec.spectra import Polarization, iterate_spectra, load_spectra, load_spectrum
 from equispec.workflows.absorption import Outputs, Question, run
@@ -200,6 +201,12 @@ def test_a_molecule_far_from_the_origin_is_the_same_molecule(tensor_model: Path)
     expected, found = predictor.spectrum(here), predictor.spectrum(there)
     np.testing.assert_allclose(found.tensor, expected.tensor, rtol=0, atol=1e-5 * np.abs(expected.tensor).max())
     np.testing.assert_array_equal(found.pos, there.positions)
+
+
+@pytest.mark.parametrize("sites", [[], [0, 0]])
+def test_sites_are_chosen_once(tensor_model: Path, sites: list[int]) -> None:
+    with pytest.raises(InputError, match="at least one atom is needed, and each at most once"):
+        load(tensor_model).spectrum(molecule("CH3CH2OH"), sites=sites)
 
 
 def test_structures_stream_through(tensor_model: Path, tmp_path: Path) -> None:

@@ -55,6 +55,12 @@ def test_saupe_matrix_of_orientations(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(saupe_matrix(np.eye(3)), 0.0, atol=1e-14)
 
 
+def test_the_average_over_all_directions_is_no_normal() -> None:
+    spectra = SiteSpectra(np.arange(2.0), np.ones((1, 2, 3, 3)), np.array([0]), np.array([6]), np.zeros((1, 3)))
+    with pytest.raises(InputError, match="normal = 'iso': a direction is needed"):
+        spectra.film(10, 20, normal="iso")
+
+
 def test_saupe_matrix_gives_the_film_of_one_fixed_orientation(rng: np.random.Generator) -> None:
     """General order: one molecular orientation, averaged over the azimuth of the film only."""
     tensor, r = random_tensors(rng), random_rotations(rng, 1)[0]

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from equispec.predict import load
 from equispec.train.config import TrainingConfig, load_config
 from equispec.train.data import fixed_loader
 from equispec.train.module import SpectraModule
-from equispec.train.run import BEST, _prepare, resume, start
+from equispec.train.run import BEST, LAST, _prepare, resume, start
 
 SCRIPT = """
 import sys, torch
@@ -187,6 +188,24 @@ def test_run_may_start_from_a_model_but_not_from_one_that_saw_its_test_molecules
     wider = ["model.backbone.features=16", f"train.init={finished}"]
     with pytest.raises(InputError, match="architecture differs"):
         start(load_config(small_config, wider), tmp_path / "spoilt", progress=False)
+
+
+def test_damaged_or_foreign_checkpoints_are_not_resumed(finished: Path, small_config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "other"
+    (run / LAST).parent.mkdir(parents=True)
+    (run / "config.yaml").write_text((finished / "config.yaml").read_text())
+    whole = (finished / LAST).read_bytes()
+    for content in (b"", b"junk", whole[: len(whole) // 2], pickle.dumps(print)):
+        (run / LAST).write_bytes(content)
+        with pytest.raises(InputError, match=r"last\.ckpt is damaged or not a checkpoint of a run"):
+            resume(run, progress=False)
+    (run / LAST).write_bytes(whole)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("features: 8", "features: 16"))
+    assert text != (run / "config.yaml").read_text()
+    with pytest.raises(InputError, match="does not fit the model"):
+        resume(run, progress=False)
+    assert {path.name for path in run.iterdir()} == {"config.yaml", "checkpoints"}
 
 
 def test_occupied_run_folder_is_refused(small_config: Path, tmp_path: Path) -> None:

@@ -56,9 +56,9 @@ def path(model: Annotated[str, typer.Argument(help="A shipped model or a model f
     Example:
       equispec models path ck-tensor
     """
-    from equispec.predict import model_folder
+    from equispec.workflows.catalogue import describe
 
-    print(model_folder(model))
+    print(describe(model).folder)
 
 
 @models_app.command()

@@ -134,7 +134,7 @@ class SiteSpectra:
         theta: float | int | Sequence[float | int] | np.ndarray,
         polarization_degree: float | int = 1.0,
         *,
-        normal: Sequence[float | int] | np.ndarray | None = None,
+        normal: PolarizationLike = None,
     ) -> Spectrum | list[Spectrum]:
         """The sum over the sites in a uniaxial film of rigid molecules, for one grazing angle or a list of them.
 
@@ -152,6 +152,8 @@ class SiteSpectra:
             axis, kind = molecular_axis(self.z, self.pos)
         else:
             direction = Polarization.parse(normal).direction
+            if direction is None:
+                raise InputError(f"normal = {normal!r}: a direction is needed, such as (0, 0, 1)")
             axis, kind = np.array(direction), "given"
         molecule = self.molecule()
         saupe = saupe_of_tilt(axis, float(tilt))

@@ -36,6 +36,8 @@ LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
 
 def start(config: TrainingConfig, run: Path, progress: bool = True) -> Path:
     """Train from the beginning in a new run folder; returns the model folder. InputError if the folder is in use."""
+    if run.exists() and not run.is_dir():
+        raise InputError(f"the run folder {run} is a file; choose another place with -o")
     if run.exists() and any(run.iterdir()):
         raise InputError(
             f"the run folder {run} is not empty; choose another with -o, or continue it with --resume {run}"
@@ -56,7 +58,25 @@ def resume(run: Path, progress: bool = True) -> Path:
         raise InputError(f"{run} is not a run folder: it has no config.yaml")
     config = load_config(run / "config.yaml")
     last = run / LAST
-    return _fit(config, _prepare(config), run, last if last.is_file() else None, progress)
+    prepared = _prepare(config)
+    if not last.is_file():
+        return _fit(config, prepared, run, None, progress)
+    _check_checkpoint(last, prepared.model)
+    return _fit(config, prepared, run, last, progress)
+
+
+def _check_checkpoint(path: Path, model: Model) -> None:
+    """InputError unless the file holds a state of the training of this model; nothing in it is executed."""
+    try:
+        saved = torch.load(path, weights_only=True, map_location="cpu")
+        shapes = {k: v.shape for k, v in saved["state_dict"].items() if k.startswith("model.")}
+        complete = {"pytorch-lightning_version", "epoch", "optimizer_states", "loops"} <= saved.keys()
+    except Exception:  # damaged files fail in many ways
+        complete, shapes = False, {}
+    if not complete:
+        raise InputError(f"{path} is damaged or not a checkpoint of a run; remove it to train from the beginning")
+    if shapes != {f"model.{k}": v.shape for k, v in model.state_dict().items()}:
+        raise InputError(f"{path} does not fit the model in {path.parents[1] / 'config.yaml'}: was that file changed?")
 
 
 @dataclass(frozen=True)
