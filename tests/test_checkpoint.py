@@ -166,3 +166,10 @@ def test_metadata_can_be_added_without_touching_the_weights(folder: Path) -> Non
     assert after.metadata == {**before.metadata, "metrics": {"native": 0.5}}
     assert after.hash == before.hash
     assert sorted(path.name for path in folder.iterdir()) == [CONFIG, WEIGHTS]
+
+
+def test_ensemble_with_members_left_over_is_refused(folder: Path) -> None:
+    save_model(folder, [model(0), model(1), model(2)], metadata())
+    edit(folder, members=2)
+    with pytest.raises(InputError, match="does not hold the 2 members"):
+        load_members(folder)

@@ -118,6 +118,10 @@ def load_members(
     # of the largest array: constants such as an intensity scale are kept in double precision
     stored = max(floating, key=torch.Tensor.numel).dtype if floating else torch.float32
     parsed = ModelConfig.parse(config["model"], f"{folder / CONFIG}: model")
+    if config["members"] > 1 and {name.partition("/")[0] for name in weights} != set(
+        map(str, range(config["members"]))
+    ):
+        raise InputError(f"{weights_file} does not hold the {config['members']} members that {CONFIG} speaks of")
     members = []
     for i in range(config["members"]):
         own = weights

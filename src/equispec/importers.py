@@ -49,7 +49,7 @@ BLOCK_NAMES = {
 class ISDPaiNNOptions(Config):
     """What the weights of an ISD-PaiNN checkpoint do not show; the defaults are those of the published weights."""
 
-    cutoff: PositiveFloat = 8.0  # Å
+    cutoff: PositiveFloat = Field(8.0, le=100)  # Å
     max_neighbors: PositiveInt | None = 50
     grid: tuple[float, float] = (PUBLISHED_C_K_GRID.start, PUBLISHED_C_K_GRID.stop)  # first and last energy, eV
     # raw intensity of a normalised 1: what the published spectra were divided by

@@ -78,7 +78,7 @@ class SquareTensorConfig(SiteSpectrumConfig):
 
     name: Literal["square-tensor"] = "square-tensor"
     channels: PositiveInt = Field(16, description="tensors K per site")
-    cutoff: PositiveFloat = Field(6.0, description="Å, of the edges that build the tensors")
+    cutoff: PositiveFloat = Field(6.0, le=100, description="Å, of the edges that build the tensors")
     n_radial: int = Field(32, ge=2, description="radial basis functions of those edges")
 
 

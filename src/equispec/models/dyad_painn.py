@@ -41,11 +41,11 @@ class DyadPaiNNConfig(Config):
     """Configuration of DyadPaiNN."""
 
     name: Literal["dyad-painn"] = "dyad-painn"
-    features: PositiveInt = Field(96, description="channels F of the scalar and of the dyad stream")
+    features: PositiveInt = Field(96, le=8192, description="channels F of the scalar and of the dyad stream")
     blocks: PositiveInt = Field(3, description="message + update blocks")
     radial: Literal["bessel", "gaussian"] = "gaussian"
     n_radial: int = Field(32, ge=2, description="radial basis functions")
-    cutoff: PositiveFloat = Field(6.0, description="Å")
+    cutoff: PositiveFloat = Field(6.0, le=100, description="Å")
     max_neighbors: PositiveInt | None = None
     elements: PositiveInt = Field(100, description="rows of the embedding tables; row Z")
 

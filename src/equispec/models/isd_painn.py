@@ -36,9 +36,9 @@ class ISDPaiNNConfig(Config):
     """Configuration of ISDPaiNN. Sizes default to the published ones."""
 
     name: Literal["isd-painn"] = "isd-painn"
-    cutoff: PositiveFloat = Field(8.0, description="Å")
+    cutoff: PositiveFloat = Field(8.0, le=100, description="Å")
     max_neighbors: PositiveInt | None = Field(None, description="keep only the nearest; None: all within the cutoff")
-    features: PositiveInt = Field(512, description="channels F")
+    features: PositiveInt = Field(512, le=8192, description="channels F")
     blocks: PositiveInt = Field(8, description="message and update blocks")
     radial: Literal["bessel", "gaussian"] = "gaussian"
     n_radial: int = Field(64, ge=2, description="radial basis functions")

@@ -30,9 +30,9 @@ class PaiNNConfig(Config):
     """Configuration of PaiNN; the defaults are the paper's, the last three switches its ablations (Table 4)."""
 
     name: Literal["painn"] = "painn"
-    cutoff: PositiveFloat = Field(5.0, description="Å")
+    cutoff: PositiveFloat = Field(5.0, le=100, description="Å")
     max_neighbors: PositiveInt | None = Field(None, description="keep only the nearest; None: all within the cutoff")
-    features: PositiveInt = Field(128, description="channels F")
+    features: PositiveInt = Field(128, le=8192, description="channels F")
     blocks: PositiveInt = Field(3, description="message and update blocks T")
     radial: Literal["bessel", "gaussian"] = "bessel"
     n_radial: int = Field(20, ge=2, description="radial basis functions")
