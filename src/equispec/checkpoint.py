@@ -118,9 +118,8 @@ def load_members(
     # of the largest array: constants such as an intensity scale are kept in double precision
     stored = max(floating, key=torch.Tensor.numel).dtype if floating else torch.float32
     parsed = ModelConfig.parse(config["model"], f"{folder / CONFIG}: model")
-    if config["members"] > 1 and {name.partition("/")[0] for name in weights} != set(
-        map(str, range(config["members"]))
-    ):
+    held = {name.partition("/")[0] for name in weights}
+    if config["members"] > 1 and held != {str(i) for i in range(config["members"])}:
         raise InputError(f"{weights_file} does not hold the {config['members']} members that {CONFIG} speaks of")
     members = []
     for i in range(config["members"]):
