@@ -79,7 +79,7 @@ def test_replacing_keeps_the_card_and_refuses_other_folders(folder: Path, tmp_pa
         (lambda f: edit(f, metadata=[]), r"metadata = \[\] is not what"),
         (lambda f: edit(f, members=0), "members = 0; a number from 1"),
         (lambda f: edit(f, members="2"), "members = '2'"),
-        (lambda f: edit(f, members=2), "does not fit the architecture"),
+        (lambda f: edit(f, members=2), "does not hold the"),
     ],
 )
 def test_damaged_folder_is_refused(folder: Path, damage, message: str) -> None:
