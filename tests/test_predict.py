@@ -61,13 +61,15 @@ def test_tensors_agree_with_the_direction_asked_for(tmp_path: Path, head: str) -
         np.testing.assert_allclose(predictor.along(ethanol, [0, 0, 1]), free.tensor[..., 2, 2], atol=1e-12)
 
 
-def test_some_sites_or_none(tmp_path: Path) -> None:
+def test_some_sites(tmp_path: Path) -> None:
     predictor, propane = equispec.load(saved(tmp_path / "m")), molecule("C3H8")
     whole = predictor.spectrum(propane)
     part = predictor.spectrum(propane, sites=[2, 0])
     assert part.sites.tolist() == [0, 2]
     np.testing.assert_allclose(part.tensor, whole.tensor[[0, 2]], atol=1e-14)
-    assert predictor.spectrum(propane, sites=[]).tensor.shape == (0, 9, 3, 3)
+    for sites in ([], [0, 0]):
+        with pytest.raises(InputError, match="at least one atom is needed, and each at most once"):
+            predictor.spectrum(propane, sites=sites)
     with pytest.raises(InputError, match="atom 3 is not a C atom; allowed: 0, 1, 2"):
         predictor.spectrum(propane, sites=[3])
 
@@ -97,7 +99,7 @@ def test_ensembles_average_in_one_unit(tmp_path: Path) -> None:
     [
         ("directional-spectrum", {}, "same output"),
         ("square-tensor", {"shift_eV": -1.0}, "shift_eV differs"),
-        ("square-tensor", {"broadening": {"fwhm": 1.0}}, "broadening differs"),
+        ("square-tensor", {"broadening": {"fwhm": 1.0, "fwhm_high": 4.5, "ramp": 10.0}}, "broadening differs"),
     ],
 )
 def test_members_that_learned_other_things_are_refused(tmp_path: Path, head: str, metadata: dict, message: str) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ConfigDict, PositiveFloat
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from equispec import __version__
+from equispec.config import Config
 from equispec.errors import InputError
 from equispec.model import Model, ModelConfig, build
 from equispec.quantities import QUANTITIES
@@ -27,6 +29,33 @@ KINDS: dict[str, type] = {"model": dict, "weights_sha256": str, "metadata": dict
 
 # format n -> function that turns the config of format n into that of format n + 1
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+class _Open(Config):
+    """A mapping whose named entries are checked; it may hold others."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class _Domain(_Open):
+    elements: list[int]
+    max_heavy_atoms: int
+    charges: list[int]
+
+
+class _Widths(Config):
+    fwhm: PositiveFloat
+    fwhm_high: PositiveFloat
+    ramp: PositiveFloat
+
+
+class _Metadata(_Open):
+    """The entries of the metadata that predictions rest on."""
+
+    shift_eV: float | None = None
+    intensity_scale: PositiveFloat | None = None
+    broadening: _Widths | None = None
+    statistics: _Domain | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +240,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise InputError(f"{path}: {key} = {config[key]!r} is not what a model folder has there")
     if not isinstance(config.setdefault("members", 1), int) or config["members"] < 1:
         raise InputError(f"{path}: members = {config['members']!r}; a number from 1 is needed")
+    _Metadata.parse(config["metadata"], f"{path}: metadata")
     return config
 
 
