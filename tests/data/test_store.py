@@ -138,7 +138,7 @@ DAMAGES = {
     without_hash: "not a readable stick store",
     without_array: "sha256",
     foreign: "not a stick store",
-    newer: "unknown store format 99",
+    newer: "unknown stick store format 99; this version reads",
 }
 
 

@@ -10,17 +10,14 @@ attribute `sha256` covers every array and every other attribute and is compared 
     /sticks/{energy, dipole}
 """
 
-import hashlib
 import itertools
-import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
+from equispec.data.hdf5 import read_hdf5, write_hdf5
 from equispec.data.sample import Sample, SiteSticks, check_sample
 from equispec.errors import InputError
 from equispec.spectra import EDGES
@@ -48,22 +45,7 @@ def write_store(path: str | Path, samples: Iterable[Sample], attributes: Mapping
         raise InputError(f"{path}: unknown edge {attributes['edge']!r}; known edges: {', '.join(EDGES)}")
     for sample in ordered:
         check_sample(sample, EDGES[str(attributes["edge"])].z)
-    arrays = _arrays(ordered)
-    stamped: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION, **attributes}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            for name, array in arrays.items():
-                options = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if array.size > 64 else {}
-                file.create_dataset(name, data=array, track_times=False, **options)
-            for name, value in stamped.items():
-                file.attrs[name] = value
-            file.attrs["sha256"] = _content_hash(stamped, arrays)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_hdf5(path, _arrays(ordered), attributes, FORMAT, FORMAT_VERSION)
 
 
 def _arrays(samples: list[Sample]) -> dict[str, np.ndarray]:
@@ -93,22 +75,6 @@ def _arrays(samples: list[Sample]) -> dict[str, np.ndarray]:
     }
 
 
-def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """HDF5 attributes as Python strings and numbers."""
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
-
-
-def _content_hash(attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray | h5py.Dataset]) -> str:
-    """sha256 of the attributes (JSON, sorted) and of name, type, shape and values of every array (sorted by name)."""
-    digest = hashlib.sha256(json.dumps(_plain(attributes), sort_keys=True).encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name}|{array.dtype.str}|{array.shape}".encode())
-        for start in range(0, len(array), 1 << 20):  # in blocks: a large store need not fit in memory
-            digest.update(np.ascontiguousarray(array[start : start + (1 << 20)]).tobytes())
-    return digest.hexdigest()
-
-
 class StickStore:
     """A stick store opened for reading: `len(store)` molecules, `store[i]` the i-th Sample, `store.ids` their ids.
 
@@ -119,33 +85,9 @@ class StickStore:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        if not self.path.is_file():
-            raise InputError(f"{self.path}: no such file; a stick store (HDF5) is needed")
-        self._file: h5py.File | None = None
-        try:
-            file = self._open()
-            found = dict(file.attrs)
-            if found.get("format") != FORMAT:
-                raise InputError(f"{self.path}: an HDF5 file, but not a stick store ({FORMAT})")
-            if found["format_version"] != FORMAT_VERSION:
-                version = found["format_version"]
-                raise InputError(f"{self.path}: unknown store format {version}; this version reads {FORMAT_VERSION}")
-            self.sha256 = str(found.pop("sha256"))
-            datasets: dict[str, h5py.Dataset] = {}
-            file.visititems(lambda name, item: datasets.update({name: item} if isinstance(item, h5py.Dataset) else {}))
-            if _content_hash(found, datasets) != self.sha256:
-                raise InputError(f"{self.path}: contents differ from the stored sha256: damaged or altered")
-            self.attributes: dict[str, Any] = {
-                k: v.item() if isinstance(v, np.generic) else v for k, v in found.items()
-            }
-            self._index = {name: datasets[name][:] for name in datasets if not name.startswith("sticks/")}
-        except (OSError, KeyError) as error:
-            raise InputError(f"{self.path}: not a readable stick store ({error})") from None
-
-    def _open(self) -> h5py.File:
-        if self._file is None:
-            self._file = h5py.File(self.path, "r")
-        return self._file
+        self._file = read_hdf5(path, FORMAT, (FORMAT_VERSION,), "stick store")
+        self.attributes, self.sha256 = self._file.attributes, self._file.sha256
+        self._index = {name: self._file[name][:] for name in self._file.names if not name.startswith("sticks/")}
 
     @property
     def edge(self) -> str:
@@ -194,9 +136,9 @@ class StickStore:
     def _sites(self, first: int, last: int) -> tuple[SiteSticks, ...]:
         index = self._index
         offset = index["sites/stick_offset"][first : last + 1]
-        file: Any = self._open()
-        energy = file["sticks/energy"][offset[0] : offset[-1]]  # the sticks of a molecule lie together: one reading
-        dipole = file["sticks/dipole"][offset[0] : offset[-1]]
+        # the sticks of a molecule lie together: one reading
+        energy = self._file["sticks/energy"][offset[0] : offset[-1]]
+        dipole = self._file["sticks/dipole"][offset[0] : offset[-1]]
         cuts = offset[1:-1] - offset[0]
         equivalent = index["sites/equivalent"], index["sites/equivalent_offset"]
         return tuple(
@@ -213,15 +155,10 @@ class StickStore:
         )
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        self._file.close()
 
     def __enter__(self) -> "StickStore":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file": None}  # file handles do not survive a process boundary

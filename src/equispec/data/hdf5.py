@@ -1,0 +1,111 @@
+"""HDF5 files of arrays that are written whole or not at all and carry a hash of their contents.
+
+Times are not recorded: the same arrays and attributes give the same bytes. The attribute `sha256` covers every array
+and every other attribute and is compared on opening.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from equispec.errors import InputError
+
+
+def write_hdf5(
+    path: str | Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, str | float], format: str, version: int
+) -> None:
+    """Write arrays, named as "group/name", and attributes to an HDF5 file; nothing is left behind if that fails.
+
+    `format` and `version` become the attributes format and format_version. Raises InputError for an unwritable path.
+    """
+    path = Path(path)
+    stamped: dict[str, Any] = {"format": format, "format_version": version, **attributes}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(temporary, "w") as file:
+            for name, array in arrays.items():
+                options = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if array.size > 64 else {}
+                file.create_dataset(name, data=array, track_times=False, **options)
+            for name, value in stamped.items():
+                file.attrs[name] = value
+            file.attrs["sha256"] = _content_hash(stamped, arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class HashedFile:
+    """A file of `write_hdf5`, found intact. Made by `read_hdf5`; `file["group/name"]` is an array, not yet read.
+
+    `attributes`: as given to `write_hdf5`, with format and format_version, without the hash; `sha256`: the hash;
+    `names`: the arrays. Reading opens the file anew where it is closed: after `close`, and in another process.
+    """
+
+    def __init__(self, path: Path, attributes: dict[str, Any], sha256: str, names: tuple[str, ...]) -> None:
+        self.path, self.attributes, self.sha256, self.names = path, attributes, sha256, names
+        self._file: h5py.File | None = None
+
+    def __getitem__(self, name: str) -> h5py.Dataset:
+        if self._file is None:
+            self._file = h5py.File(self.path, "r")
+        array: Any = self._file[name]
+        return array
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}  # file handles do not survive a process boundary
+
+
+def read_hdf5(path: str | Path, format: str, versions: Collection[int], what: str = "file") -> HashedFile:
+    """Open a file of `write_hdf5` read-only and compare its contents with its hash.
+
+    `what` names the form in messages ("stick store"). Raises InputError for a missing, truncated, altered or foreign
+    file and for a version that is not one of `versions`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; a {what} (HDF5) is needed")
+    try:
+        with h5py.File(path, "r") as file:
+            attributes = _plain(file.attrs)
+            if attributes.get("format") != format:
+                raise InputError(f"{path}: an HDF5 file, but not a {what} ({format})")
+            if (version := attributes["format_version"]) not in versions:
+                known = " and ".join(map(str, versions))
+                raise InputError(f"{path}: unknown {what} format {version}; this version reads {known}")
+            sha256 = str(attributes.pop("sha256"))
+            arrays: dict[str, h5py.Dataset] = {}
+            file.visititems(lambda name, item: arrays.update({name: item} if isinstance(item, h5py.Dataset) else {}))
+            if _content_hash(attributes, arrays) != sha256:
+                raise InputError(f"{path}: contents differ from the stored sha256: damaged or altered")
+            return HashedFile(path, attributes, sha256, tuple(arrays))
+    except (OSError, KeyError) as error:
+        raise InputError(f"{path}: not a readable {what} ({error})") from None
+
+
+def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """HDF5 attributes as Python strings and numbers."""
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
+
+
+def _content_hash(attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray | h5py.Dataset]) -> str:
+    """sha256 of the attributes (JSON, sorted) and of name, type, shape and values of every array (sorted by name)."""
+    digest = hashlib.sha256(json.dumps(_plain(attributes), sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}".encode())
+        for start in range(0, len(array), 1 << 20):  # in blocks: a large store need not fit in memory
+            digest.update(np.ascontiguousarray(array[start : start + (1 << 20)]).tobytes())
+    return digest.hexdigest()

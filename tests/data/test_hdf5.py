@@ -1,0 +1,62 @@
+"""Files of arrays: whole or absent, the same bytes every time, read one array at a time and in any process."""
+
+import os
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from equispec.data.hdf5 import read_hdf5, write_hdf5
+from equispec.errors import InputError
+
+ARRAYS = {"a/long": np.arange(300.0), "a/b/short": np.array([[1, 2]], "<i4"), "c": np.array([b"xy", b"z"])}
+ATTRIBUTES = {"name": "ä", "shift": -6.6, "count": 3}
+
+
+@pytest.fixture
+def path(tmp_path):
+    write_hdf5(tmp_path / "x.h5", ARRAYS, ATTRIBUTES, "equispec-test", 2)
+    return tmp_path / "x.h5"
+
+
+def test_arrays_and_attributes_come_back(path):
+    file = read_hdf5(path, "equispec-test", (1, 2))
+    assert file.attributes == {**ATTRIBUTES, "format": "equispec-test", "format_version": 2}
+    assert set(file.names) == set(ARRAYS)
+    for again in (file, pickle.loads(pickle.dumps(file))):
+        for name, array in ARRAYS.items():
+            assert again[name].dtype == array.dtype
+            np.testing.assert_array_equal(again[name][:], array)
+            again.close()  # and is opened again
+    with h5py.File(path, "r+"):
+        pass  # nothing holds it open
+
+
+def test_the_same_contents_give_the_same_bytes(path, tmp_path):
+    write_hdf5(tmp_path / "y.h5", ARRAYS, ATTRIBUTES, "equispec-test", 2)
+    assert (tmp_path / "y.h5").read_bytes() == path.read_bytes()
+
+
+def test_a_refused_file_is_not_held_open(path):
+    with h5py.File(path, "r+") as file:
+        file["a/long"][7] = 0
+    with pytest.raises(InputError, match="contents differ from the stored sha256"):
+        read_hdf5(path, "equispec-test", (2,))
+    with h5py.File(path, "r+"):
+        pass
+
+
+def test_other_formats_and_versions_are_refused_by_name(path):
+    with pytest.raises(InputError, match=r"x.h5: an HDF5 file, but not a table \(equispec-other\)"):
+        read_hdf5(path, "equispec-other", (2,), "table")
+    with pytest.raises(InputError, match="unknown table format 2; this version reads 3 and 4"):
+        read_hdf5(path, "equispec-test", (3, 4), "table")
+
+
+def test_a_writing_that_fails_leaves_what_was_there(path):
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_hdf5(path, {**ARRAYS, "bad": np.array([object()])}, ATTRIBUTES, "equispec-test", 2)
+    assert path.read_bytes() == before
+    assert os.listdir(path.parent) == ["x.h5"]
