@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from equispec.data.atoms import graph_from_arrays
 from equispec.data.sample import Sample
-from equispec.data.split import split_ids
+from equispec.data.split import hash_order, split_ids
 from equispec.data.store import StickStore
 from equispec.errors import InputError
 from equispec.graph import AtomGraph, collate
@@ -68,9 +68,11 @@ def read_splits(config: DataConfig) -> dict[str, list[Sample]]:
 
 
 def _first_sites(samples: list[Sample], n_sites: int, seed: int) -> list[Sample]:
-    order = np.random.default_rng(seed).permutation(len(samples))
-    total = np.cumsum([len(samples[i].sites) for i in order])
-    return [samples[i] for i in sorted(order[: int(np.searchsorted(total, n_sites)) + 1])]
+    """The first molecules, in the order of a hash, that have `n_sites` sites together: smaller sets lie in larger."""
+    by_id = {sample.id: sample for sample in samples}
+    order = hash_order(list(by_id), seed)
+    total = np.cumsum([len(by_id[i].sites) for i in order])
+    return [by_id[i] for i in sorted(order[: int(np.searchsorted(total, n_sites)) + 1])]
 
 
 class SpectraDataset(Dataset[Batch]):
