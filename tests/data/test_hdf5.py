@@ -38,6 +38,16 @@ def test_the_same_contents_give_the_same_bytes(path, tmp_path):
     assert (tmp_path / "y.h5").read_bytes() == path.read_bytes()
 
 
+def test_a_file_that_was_replaced_is_noticed(path):
+    file = read_hdf5(path, "equispec-test", (2,))
+    write_hdf5(path, {**ARRAYS, "c": np.arange(3)}, ATTRIBUTES, "equispec-test", 2)
+    with pytest.raises(InputError, match="was replaced while it was in use"):
+        file["c"]
+    path.unlink()
+    with pytest.raises(InputError, match="not readable any more"):
+        file["c"]
+
+
 def test_a_refused_file_is_not_held_open(path):
     with h5py.File(path, "r+") as file:
         file["a/long"][7] = 0

@@ -126,7 +126,7 @@ def test_other_data(tensor_model: Trained, tmp_path: Path, monkeypatch: pytest.M
     result = evaluate(tensor_model.model, foreign, "all")
     assert [sample.id for sample in result.samples] == [900001, 900002]
     assert list(result.errors) == [MODEL, "oracle, isotropic part of the reference"]
-    assert any("not the file" in note for note in result.notes)
+    assert any("not those the model was trained on" in note for note in result.notes)
     assert any("baselines could not be fitted" in note for note in result.notes)
     with pytest.raises(InputError, match="the test split of the model does not have molecule"):
         evaluate(tensor_model.model, foreign)

@@ -46,7 +46,8 @@ class HashedFile:
     """A file of `write_hdf5`, found intact. Made by `read_hdf5`; `file["group/name"]` is an array, not yet read.
 
     `attributes`: as given to `write_hdf5`, with format and format_version, without the hash; `sha256`: the hash;
-    `names`: the arrays. Reading opens the file anew where it is closed: after `close`, and in another process.
+    `names`: the arrays. Reading opens the file anew where it is closed: after `close`, and in another process; it
+    raises InputError if the file has been removed or replaced in between.
     """
 
     def __init__(self, path: Path, attributes: dict[str, Any], sha256: str, names: tuple[str, ...]) -> None:
@@ -55,7 +56,13 @@ class HashedFile:
 
     def __getitem__(self, name: str) -> h5py.Dataset:
         if self._file is None:
-            self._file = h5py.File(self.path, "r")
+            try:
+                self._file = h5py.File(self.path, "r")
+            except OSError as error:
+                raise InputError(f"{self.path}: not readable any more ({error})") from None
+            if self._file.attrs.get("sha256") != self.sha256:
+                self.close()
+                raise InputError(f"{self.path}: was replaced while it was in use; open it again")
         array: Any = self._file[name]
         return array
 

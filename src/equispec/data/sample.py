@@ -48,6 +48,15 @@ class Sample:
         return int(np.count_nonzero(self.z != 1))
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A site that was calculated and failed its checks: molecule id, atom (0-based), and why, in one line."""
+
+    molecule: int
+    atom: int
+    reason: str
+
+
 def reserved_for_audit(qm9_id: int) -> bool:
     """Whether a QM9 molecule is set aside for an outside audit: it must never be labelled, trained or tuned on."""
     return qm9_id % 10 == 7

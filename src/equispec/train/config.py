@@ -24,7 +24,15 @@ class BroadeningConfig(Config):
 class DataConfig(Config):
     """Reference spectra and how they become targets."""
 
-    store: Path = Field(description="HDF5 store of sticks; a relative path is taken from the folder of the config")
+    store: Path = Field(
+        description="HDF5 store of sticks, a file or a folder of them; a relative path is taken from the config's folder"
+    )
+    shards: tuple[str, ...] | None = Field(
+        None, description="use only these files of the folder; a run notes here which ones there were when it began"
+    )
+    sha256: str | None = Field(
+        None, description="accept only data with this content hash; a run notes here that of its data"
+    )
     split: SplitConfig = SplitConfig()
     broadening: BroadeningConfig = BroadeningConfig()
     train_sites: PositiveInt | None = Field(

@@ -55,7 +55,12 @@ def load_reference(samples: Sequence[Sample], grid: EnergyGrid, broadening: Broa
 
 def read_splits(config: DataConfig) -> dict[str, list[Sample]]:
     """The samples of the store by split ("train", "valid", "test"); raises InputError for an empty split."""
-    with StickStore(config.store) as store:
+    with StickStore(config.store, config.shards) as store:
+        if config.sha256 not in (None, store.sha256):
+            raise InputError(
+                f"{config.store}: the data have changed: the content hash is {store.sha256[:12]}..., not "
+                f"{config.sha256[:12]}... as the configuration says"
+            )
         samples = {sample.id: sample for sample in store}
         parts = split_ids(store.ids, store.smiles, store.sizes, config.split)
     splits = {name: [samples[i] for i in part] for name, part in parts.items()}

@@ -3,7 +3,6 @@
 RUN/config.yaml  split.json  metrics.csv  checkpoints/{last,best}.ckpt  tensorboard/  model/
 """
 
-import hashlib
 import json
 import logging
 import warnings
@@ -21,6 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from equispec.checkpoint import Checkpoint, load_model, save_model
 from equispec.data.sample import Sample
 from equispec.data.statistics import SpectrumStatistics
+from equispec.data.store import StickStore
 from equispec.errors import InputError
 from equispec.heads.spectrum_config import SiteSpectrumConfig
 from equispec.model import Model, build, parameter_count
@@ -42,6 +42,7 @@ def start(config: TrainingConfig, run: Path, progress: bool = True) -> Path:
         raise InputError(
             f"the run folder {run} is not empty; choose another with -o, or continue it with --resume {run}"
         )
+    config = _with_data_noted(config)
     prepared = _prepare(config)  # first, so that a mistake in the configuration leaves no folder
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -56,13 +57,22 @@ def resume(run: Path, progress: bool = True) -> Path:
     """Continue a run that was killed, to the same weights as if it had not been; returns the model folder."""
     if not (run / "config.yaml").is_file():
         raise InputError(f"{run} is not a run folder: it has no config.yaml")
-    config = load_config(run / "config.yaml")
+    config = _with_data_noted(load_config(run / "config.yaml"))
     last = run / LAST
     prepared = _prepare(config)
     if not last.is_file():
         return _fit(config, prepared, run, None, progress)
     _check_checkpoint(last, prepared.model)
     return _fit(config, prepared, run, last, progress)
+
+
+def _with_data_noted(config: TrainingConfig) -> TrainingConfig:
+    """Which data a run uses, for a store that may grow while it trains, or between being killed and resumed."""
+    path, shards = config.data.store, config.data.shards
+    with StickStore(path, shards) as store:
+        names = tuple(shard.path.name for shard in store.shards) if path.is_dir() else None
+        noted = {"shards": names, "sha256": config.data.sha256 or store.sha256}
+    return config.model_copy(update={"data": config.data.model_copy(update=noted)})
 
 
 def _check_checkpoint(path: Path, model: Model) -> None:
@@ -214,8 +224,8 @@ def _save_best(config: TrainingConfig, run: Path, prepared: _Prepared) -> Path:
         "statistics": statistics.to_dict(),
         "parameters": parameter_count(model),
         "training": {
-            "config": config.model_dump(mode="json", exclude={"data": {"store"}}),
-            "data_sha256": hashlib.sha256(config.data.store.read_bytes()).hexdigest(),
+            "config": config.model_dump(mode="json", exclude={"data": {"store", "sha256"}}),
+            "data_sha256": config.data.sha256,
             "epoch": saved["epoch"],
             "split": ids,
             "initial": initial and {"model": initial.name, "hash": initial.hash, "seen": sorted(_seen(initial))},

@@ -8,7 +8,6 @@ paper-broad  both convolved with a Gaussian of sigma 0.453 eV, which makes the p
              the paper's "below 0.1" belongs to this one
 """
 
-import hashlib
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -138,12 +137,17 @@ def evaluate(
     with StickStore(store_path) as store:
         if store.edge != predictor.edge:
             raise InputError(f"{store_path} holds {store.edge} spectra; the model predicts the {predictor.edge} edge")
-        own = hashlib.sha256(Path(store_path).read_bytes()).hexdigest() in _data_hashes(predictor)
+        own = store.sha256 in _data_hashes(predictor)
         samples = _select(store, _ids(store, splits, split, own))
         train = splits.get("train", [])
         fit = _select(store, train) if set(train) <= set(store.ids) else []
         notes = _notes(store, splits, split, own, targets)
-        data = {"store": store.path.name, "sha256": store.sha256, "name": store.attributes.get("name"), "split": split}
+        data = {
+            "store": store.path.absolute().name,
+            "sha256": store.sha256,
+            "name": store.attributes.get("name"),
+            "split": split,
+        }
     if not samples:
         raise InputError(f"{store_path}: no molecule of the {split} split has a labelled site")
     reference = targets.tensors(samples)
@@ -254,7 +258,7 @@ def _notes(store: StickStore, splits: Mapping[str, list[int]], split: str, own: 
     elif split == "valid":
         notes.append("Training was stopped by the error of these molecules: the figures are slightly optimistic.")
     if not own:
-        notes.append("The store is not the file the model was trained on; molecules are recognised by their numbers.")
+        notes.append("The data are not those the model was trained on; molecules are recognised by their numbers.")
         seen = len(set(store.ids) & {*splits.get("train", ()), *splits.get("valid", ())})
         if split == "all" and seen:
             notes.append(f"{seen} molecules carry numbers that occur in the model's training or validation set.")
