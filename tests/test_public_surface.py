@@ -11,10 +11,12 @@ import equispec
 SURFACE = [
     "EDGES",
     "ConfigError",
+    "DataWarning",
     "DomainError",
     "DomainWarning",
     "EnergyGrid",
     "EquispecError",
+    "EquispecWarning",
     "InputError",
     "Predictor",
     "SiteSpectra",

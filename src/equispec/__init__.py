@@ -10,7 +10,15 @@ The names in `__all__` are the public surface; they are imported when first used
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from equispec.errors import ConfigError, DomainError, DomainWarning, EquispecError, InputError
+from equispec.errors import (
+    ConfigError,
+    DataWarning,
+    DomainError,
+    DomainWarning,
+    EquispecError,
+    EquispecWarning,
+    InputError,
+)
 
 if TYPE_CHECKING:
     from equispec.predict import Predictor, load, shipped_models
@@ -21,10 +29,12 @@ __version__ = "0.1.0"
 __all__ = [
     "EDGES",
     "ConfigError",
+    "DataWarning",
     "DomainError",
     "DomainWarning",
     "EnergyGrid",
     "EquispecError",
+    "EquispecWarning",
     "InputError",
     "Predictor",
     "SiteSpectra",

@@ -4,7 +4,9 @@ EquispecError
 ├── InputError        something the user gave is wrong: file, option, config, checkpoint   (exit code 2)
 │   └── ConfigError   a configuration has an unknown key or a forbidden value              (exit code 2)
 └── DomainError       the question lies outside what the model has learned (--strict)       (exit code 3)
-DomainWarning         the same, as a warning
+EquispecWarning       base of all warnings that equispec gives on purpose
+├── DomainWarning     the same as DomainError, as a warning
+└── DataWarning       reference data are incomplete, or used in a way that they do not allow for
 
 Every message is one sentence that names what is wrong, where, and what is allowed.
 """
@@ -30,5 +32,13 @@ class DomainError(EquispecError):
     exit_code = 3
 
 
-class DomainWarning(UserWarning):
+class EquispecWarning(UserWarning):
+    """Base of all warnings that equispec gives on purpose."""
+
+
+class DomainWarning(EquispecWarning):
     """The structure lies outside the domain the model was trained for; the numbers are an extrapolation."""
+
+
+class DataWarning(EquispecWarning):
+    """Reference data are incomplete, or used in a way that they do not allow for."""

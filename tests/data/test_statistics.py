@@ -19,10 +19,18 @@ def test_measured_on_the_isotropic_part(samples):
     statistics = SpectrumStatistics.measure(samples, tensor)
     isotropic = (tensor[..., 0, 0] + tensor[..., 1, 1] + tensor[..., 2, 2]) / 3
     assert statistics.mean_intensity == pytest.approx(isotropic.mean())
+    assert statistics.intensity_scale == statistics.mean_intensity
     np.testing.assert_allclose(statistics.mean_spectrum, isotropic.mean(0) / isotropic.mean())
     assert statistics.mean_spectrum.mean() == pytest.approx(1)
     assert statistics.elements == (1, 6, 8)
     assert (statistics.n_sites, statistics.n_molecules, statistics.max_heavy_atoms) == (8, 4, 6)
+
+
+def test_another_scale_than_the_mean(samples):
+    tensor = tensors(8)
+    ours, theirs = SpectrumStatistics.measure(samples, tensor), SpectrumStatistics.measure(samples, tensor, 0.25)
+    assert (theirs.intensity_scale, theirs.mean_intensity) == (0.25, ours.mean_intensity)
+    np.testing.assert_allclose(theirs.mean_spectrum.mean(), ours.mean_intensity / 0.25)
 
 
 def test_sites_count_equally_whatever_the_molecule(samples):

@@ -24,7 +24,13 @@ def test_starts_from_the_mean_spectrum(layers: int) -> None:
     mean = np.linspace(0.5, 1.5, 6)
     network.initialise(
         SpectrumStatistics(
-            mean_intensity=0.25, mean_spectrum=mean, elements=(6, 8), n_sites=2, n_molecules=1, max_heavy_atoms=3
+            mean_intensity=0.2,
+            intensity_scale=0.25,
+            mean_spectrum=mean,
+            elements=(6, 8),
+            n_sites=2,
+            n_molecules=1,
+            max_heavy_atoms=3,
         )
     )
     graph = graph_from_arrays(np.array([6, 8, 6]), np.diag([1.0, 2.0, 3.0]), 5.0)

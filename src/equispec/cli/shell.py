@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from equispec.errors import DomainWarning, EquispecError
+from equispec.errors import EquispecError, EquispecWarning
 
 WIDTH = 160  # characters of a table that does not go to a terminal
 
@@ -21,7 +21,7 @@ _PARSER_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code; errors and domain warnings become one sentence each on stderr.
+    """Run a command and return its exit code; errors and our warnings become one sentence each on stderr.
 
     Mistakes of the program itself are not caught: they show their traceback.
     """
@@ -31,7 +31,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
     with warnings.catch_warnings():
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # of parsers and libraries: nothing a user can act on
-        warnings.simplefilter("always", DomainWarning)
+        warnings.simplefilter("always", EquispecWarning)
         warnings.showwarning = _show_warning
         try:
             code = app(args=list(arguments), prog_name="equispec", standalone_mode=False) or 0
@@ -99,7 +99,7 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    if issubclass(category, DomainWarning):
+    if issubclass(category, EquispecWarning):
         print(f"Warning: {' '.join(str(message).split())}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), end="", file=sys.stderr)

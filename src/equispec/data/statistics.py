@@ -15,12 +15,14 @@ from equispec.errors import InputError
 class SpectrumStatistics:
     """Statistics of the training sites; stored with the model.
 
-    `mean_intensity`: mean over sites and energies of Tr T/3, (e·bohr)²/eV; targets are divided by it.
-    `mean_spectrum` [E]: mean over sites of Tr T/3, divided by `mean_intensity` (so its own mean is 1).
+    `mean_intensity`: mean over sites and energies of Tr T/3, (e·bohr)²/eV; `intensity_scale`: what targets are divided
+    by, the mean intensity unless another number was chosen.
+    `mean_spectrum` [E]: mean over sites of Tr T/3, divided by `intensity_scale`.
     `elements`: atomic numbers seen; `max_heavy_atoms` of the largest molecule seen; `charges`: total charges (e) seen.
     """
 
     mean_intensity: float
+    intensity_scale: float
     mean_spectrum: Float[np.ndarray, "energy"]
     elements: tuple[int, ...]
     n_sites: int
@@ -29,11 +31,17 @@ class SpectrumStatistics:
     charges: tuple[int, ...] = (0,)
 
     @classmethod
-    def measure(cls, samples: Sequence[Sample], tensors: Float[np.ndarray, "sites energy 3 3"]) -> "SpectrumStatistics":
+    def measure(
+        cls,
+        samples: Sequence[Sample],
+        tensors: Float[np.ndarray, "sites energy 3 3"],
+        intensity_scale: float | None = None,
+    ) -> "SpectrumStatistics":
         """Measure on training samples and the absorption tensors of their sites, in the samples' order.
 
-        `tensors` in (e·bohr)²/eV on the model's energy grid. Raises InputError where the two differ in number or
-        the mean intensity is not positive.
+        `tensors` in (e·bohr)²/eV on the model's energy grid; `intensity_scale` in that unit, the mean intensity if it
+        is not given. Raises InputError where samples and tensors differ in number or the mean intensity is not
+        positive.
         """
         n_sites = sum(len(sample.sites) for sample in samples)
         if n_sites == 0 or n_sites != len(tensors):
@@ -42,9 +50,11 @@ class SpectrumStatistics:
         mean = float(isotropic.mean())
         if not mean > 0:
             raise InputError(f"statistics: the mean intensity of the training sites is {mean}; it must be positive")
+        scale = mean if intensity_scale is None else intensity_scale
         return cls(
             mean_intensity=mean,
-            mean_spectrum=isotropic.mean(0) / mean,
+            intensity_scale=scale,
+            mean_spectrum=isotropic.mean(0) / scale,
             elements=tuple(sorted({int(z) for sample in samples for z in sample.z})),
             n_sites=n_sites,
             n_molecules=len(samples),

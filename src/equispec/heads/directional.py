@@ -47,7 +47,7 @@ class DirectionalHead(nn.Module):
 
     def initialise(self, statistics: SpectrumStatistics) -> None:
         """Start from the mean spectrum of the training set and remember its unit."""
-        self.intensity_scale.fill_(statistics.mean_intensity)
+        self.intensity_scale.fill_(statistics.intensity_scale)
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():

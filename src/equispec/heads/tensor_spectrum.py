@@ -51,7 +51,7 @@ class DyadTensorHead(nn.Module):
 
     def initialise(self, statistics: SpectrumStatistics) -> None:
         """Start from the mean spectrum of the training set, shared equally among the channels."""
-        self.intensity_scale.fill_(statistics.mean_intensity)
+        self.intensity_scale.fill_(statistics.intensity_scale)
         share = torch.as_tensor(statistics.mean_spectrum).clamp(min=1e-3) / (self.config.channels + 1)
         last = self.weights[-1]
         assert isinstance(last, nn.Linear)
@@ -111,7 +111,7 @@ class SquareTensorHead(nn.Module):
 
     def initialise(self, statistics: SpectrumStatistics) -> None:
         """Start from the isotropic mean spectrum: μ(E) is its square root, the anisotropic coefficients are small."""
-        self.intensity_scale.fill_(statistics.mean_intensity)
+        self.intensity_scale.fill_(statistics.intensity_scale)
         last = self.coefficients[-1]
         assert isinstance(last, nn.Linear)
         with torch.no_grad():

@@ -40,8 +40,19 @@ class Broadening:
         """The same width (eV, FWHM) at every energy."""
         return cls(fwhm, fwhm)
 
-    def width(self, energy: Float[np.ndarray, "*shape"], ionization_potential: float) -> Float[np.ndarray, "*shape"]:
-        """FWHM (eV) of transitions at these raw energies (eV), for one raw ionisation potential (eV)."""
+    def width(
+        self, energy: Float[np.ndarray, "*shape"], ionization_potential: float | None
+    ) -> Float[np.ndarray, "*shape"]:
+        """FWHM (eV) of transitions at these raw energies (eV), for one raw ionisation potential (eV, None: unknown).
+
+        Raises InputError for an unknown ionisation potential unless the width is the same everywhere.
+        """
+        if self.fwhm_high == self.fwhm:
+            return np.full(np.shape(energy), float(self.fwhm))
+        if ionization_potential is None:
+            raise InputError(
+                "the data have no ionisation potential above which the broadening could grow: set fwhm_high to fwhm"
+            )
         fraction = np.clip((energy - ionization_potential) / self.ramp, 0.0, 1.0)
         return self.fwhm + (self.fwhm_high - self.fwhm) * fraction
 
@@ -61,14 +72,15 @@ def broaden_sticks(
     dipole: Float[np.ndarray, "sticks 3"],
     grid: EnergyGrid,
     broadening: Broadening,
-    ionization_potential: float,
+    ionization_potential: float | None,
     shift: float,
 ) -> Float[np.ndarray, "energy 3 3"]:
     """Absorption tensor of one site on a grid: T(E) = Σ_f d_f d_fᵀ g(E - E_f - shift), float64.
 
     energy [n] raw transition energies in eV; dipole [n,3] transition dipoles in e·bohr (the sign is irrelevant);
-    ionization_potential in eV on the same raw scale; shift in eV. The result [E,3,3] is in (e·bohr)²/eV, symmetric and
-    positive semidefinite, and S(E; n) = nᵀ T(E) n. g is a Gaussian of unit area, `broadening` gives its width.
+    ionization_potential in eV on the same raw scale, None (unknown) only for a constant width; shift in eV. The result
+    [E,3,3] is in (e·bohr)²/eV, symmetric and positive semidefinite, and S(E; n) = nᵀ T(E) n. g is a Gaussian of unit
+    area, `broadening` gives its width.
     """
     energy = np.asarray(energy, dtype=np.float64)
     dipole = np.asarray(dipole, dtype=np.float64)

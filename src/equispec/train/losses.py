@@ -19,6 +19,11 @@ def directional_error(residual: Float[Tensor, "sites E"]) -> Float[Tensor, "site
     return residual.square().mean(1)
 
 
+def site_error(residual: Float[Tensor, "sites E *cartesian"]) -> Float[Tensor, "sites"]:
+    """The error of residuals of either kind: whole tensors, or spectra along single directions."""
+    return tensor_error(residual) if residual.ndim == 4 else directional_error(residual)
+
+
 def multiresolution(
     residual: Float[Tensor, "sites E *cartesian"], smoothing: Float[Tensor, "E E"], weight: float
 ) -> Float[Tensor, "sites"]:
@@ -26,8 +31,7 @@ def multiresolution(
 
     The smooth part rewards a peak that is nearly at the right energy, where L alone sees two separate peaks.
     """
-    error = tensor_error if residual.ndim == 4 else directional_error
     if weight == 0:
-        return error(residual)
+        return site_error(residual)
     smooth = torch.einsum("ef,sf...->se...", smoothing, residual)
-    return (error(residual) + weight * error(smooth)) * (2 / (1 + weight))
+    return (site_error(residual) + weight * site_error(smooth)) * (2 / (1 + weight))

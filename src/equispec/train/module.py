@@ -12,16 +12,22 @@ from equispec.model import Model
 from equispec.spectra import PAPER_SIGMA, EnergyGrid, gaussian_matrix
 from equispec.train.config import OptimConfig
 from equispec.train.data import Batch
-from equispec.train.losses import multiresolution, tensor_error
+from equispec.train.losses import multiresolution, site_error
 
 
 class SpectraModule(pl.LightningModule):
-    """Trains a model of site spectra on absorption tensors, whether it predicts T(E) or S(E; n)."""
+    """Trains a model of site spectra on absorption tensors, whether it predicts T(E) or S(E; n).
+
+    `diagonal`: only xx, yy and zz of the tensors are known; then nothing else of a predicted T(E) is judged.
+    """
 
     smoothing: Tensor
 
-    def __init__(self, model: Model, config: OptimConfig, grid: EnergyGrid, sites_per_batch: float) -> None:
+    def __init__(
+        self, model: Model, config: OptimConfig, grid: EnergyGrid, sites_per_batch: float, diagonal: bool = False
+    ) -> None:
         super().__init__()
+        self.diagonal = diagonal
         self.model = model
         self.config = config
         self.sites_per_batch = sites_per_batch
@@ -30,6 +36,18 @@ class SpectraModule(pl.LightningModule):
             torch.as_tensor(gaussian_matrix(grid.energies, PAPER_SIGMA), dtype=torch.float32),
             persistent=False,
         )
+
+    def residual(self, batch: Batch, directions: Tensor) -> Tensor:
+        """Predicted minus reference: T(E) [sites, E, 3, 3], or spectra [directions · sites, E].
+
+        The latter where the model predicts them, along `directions`, or only they are known, along x, y and z.
+        """
+        if self.model.directional:
+            return directional_residual(self.model, batch, directions)
+        residual = self.model(batch.graph)["absorption_tensor"] - batch.tensor
+        if self.diagonal:
+            return residual.diagonal(dim1=2, dim2=3).permute(2, 0, 1).flatten(0, 1)
+        return residual
 
     def site_losses(self, residual: Tensor) -> Tensor:
         """The training loss of each site (and direction), [sites]."""
@@ -43,11 +61,7 @@ class SpectraModule(pl.LightningModule):
             pos = batch.graph.pos
             moved = pos + self.config.position_noise * torch.randn_like(pos)
             batch = batch._replace(graph=replace(batch.graph, pos=moved))
-        if self.model.directional:
-            residual = directional_residual(self.model, batch, self._training_directions(batch_idx))
-        else:
-            residual = self.model(batch.graph)["absorption_tensor"] - batch.tensor
-        losses = self.site_losses(residual)
+        losses = self.site_losses(self.residual(batch, self._training_directions(batch_idx)))
         self.log("train_loss", losses.mean(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(losses))
         directions = len(losses) // len(batch.tensor)  # 1 for a whole tensor
         return losses.sum() / (self.sites_per_batch * directions)
@@ -64,15 +78,13 @@ class SpectraModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """`valid_loss` (the training loss) and, in the metric of the reports, the native and the smoothed error."""
-        if self.model.directional:
-            residual = directional_residual(self.model, batch, torch.eye(3, device=self.device))
-            error = residual.square().mean(1)
-            smooth = torch.einsum("ef,sf->se", self.smoothing, residual).square().mean(1)
-        else:
-            residual = self.model(batch.graph)["absorption_tensor"] - batch.tensor
-            error = tensor_error(residual)
-            smooth = tensor_error(torch.einsum("ef,sfab->seab", self.smoothing, residual))
-        values = {"valid_loss": self.site_losses(residual), "valid_mse": error, "valid_mse_paper_broad": smooth}
+        residual = self.residual(batch, torch.eye(3, device=self.device))
+        smooth = torch.einsum("ef,sf...->se...", self.smoothing, residual)
+        values = {
+            "valid_loss": self.site_losses(residual),
+            "valid_mse": site_error(residual),
+            "valid_mse_paper_broad": site_error(smooth),
+        }
         for name, value in values.items():
             self.log(name, value.mean(), prog_bar=name != "valid_mse", batch_size=len(residual))
 
