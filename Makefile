@@ -38,7 +38,7 @@ model: $(VENV)/.test
 		$(BIN)/equispec train configs/ck-tensor.yaml --set train.seed=$$seed -o runs/ck-tensor-$$seed || exit 1; \
 	done
 	$(BIN)/equispec models merge $(addprefix runs/ck-tensor-,$(SEEDS)) -o src/equispec/assets/models/ck-tensor
-	$(BIN)/equispec eval ck-tensor data/ck-tp-pbe/ck-tp-pbe.h5 --record --report docs/ck-tensor
+	$(BIN)/equispec eval ck-tensor data/ck-tp-pbe --record --report docs/ck-tensor
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache

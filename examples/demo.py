@@ -16,7 +16,7 @@ from equispec.data.store import StickStore
 from equispec.spectra import Broadening, broaden_sticks, directional, mse, paper_broad_mse, write_bytes
 
 ROOT = Path(__file__).resolve().parent.parent
-STORE = ROOT / "data" / "ck-tp-pbe" / "ck-tp-pbe.h5"
+STORE = ROOT / "data" / "ck-tp-pbe"
 AXES = ("x", "y", "z")
 FLAT = 0.1  # Å, root mean square distance of the heavy atoms from their plane
 

@@ -10,7 +10,13 @@ from equispec.train.run import start
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
-SMALL = ["data.train_sites=12", "train.epochs=1", "model.backbone.blocks=1", "model.backbone.features=16"]
+SMALL = [
+    "data.shards=[ck-tp-pbe.h5]",
+    "data.train_sites=12",
+    "train.epochs=1",
+    "model.backbone.blocks=1",
+    "model.backbone.features=16",
+]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

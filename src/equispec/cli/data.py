@@ -21,7 +21,7 @@ def inspect(
 
     \b
     Example:
-      equispec data inspect data/ck-tp-pbe/ck-tp-pbe.h5
+      equispec data inspect data/ck-tp-pbe
     """
     from equispec.data.describe import describe
     from equispec.data.store import StickStore
@@ -69,7 +69,7 @@ def split(
 
     \b
     Example:
-      equispec data split data/ck-tp-pbe/ck-tp-pbe.h5 --kind scaffold -o split.json
+      equispec data split data/ck-tp-pbe --kind scaffold -o split.json
     """
     from equispec.workflows.datasets import split_store
 

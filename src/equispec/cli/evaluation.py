@@ -16,7 +16,7 @@ Models = Annotated[
 
 def evaluate(
     model: Models,
-    data: Annotated[Path, typer.Argument(help="A stick store (.h5).", metavar="DATA")],
+    data: Annotated[Path, typer.Argument(help="A stick store (.h5) or a folder of them.", metavar="DATA")],
     split: Annotated[
         str, typer.Option(help="train, valid or test, as stored with the model; all for other data.", metavar="NAME")
     ] = "test",
@@ -34,7 +34,7 @@ def evaluate(
 
     \b
     Example:
-      equispec eval ck-tensor data/ck-tp-pbe/ck-tp-pbe.h5 --report ck-tensor-report
+      equispec eval ck-tensor data/ck-tp-pbe --report ck-tensor-report
     """
     from equispec.workflows import evaluation_report
     from equispec.workflows.evaluation import evaluate as run

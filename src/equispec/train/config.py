@@ -25,7 +25,7 @@ class DataConfig(Config):
     """Reference spectra and how they become targets."""
 
     store: Path = Field(
-        description="HDF5 store of sticks, a file or a folder of them; a relative path is taken from the config's folder"
+        description="HDF5 store of sticks, a file or a folder of them; relative to the folder of the config"
     )
     shards: tuple[str, ...] | None = Field(
         None, description="use only these files of the folder; a run notes here which ones there were when it began"
