@@ -18,17 +18,18 @@ class SiteSticks:
     `dipole` [n, 3] e·bohr, <core|r|f>, each with an arbitrary sign: T(E) = Σ_f d_f d_fᵀ g(E − E_f − shift);
     `ionization_potential` eV, raw scale; `population_1s` of the core orbital on its own atom (1 = localised);
     `gap` eV between the highest occupied and lowest empty level; `total_energy` eV of the core-excited set-up (only
-    differences between equal set-ups mean anything); `equivalent`: atoms of the same topological class, `atom`
-    included. Topology is not geometry: equivalence says nothing about the tensors without a look at the distances.
+    differences between equal set-ups mean anything); each of these is None where the source does not tell;
+    `equivalent`: atoms of the same topological class, `atom` included. Topology is not geometry: equivalence says
+    nothing about the tensors without a look at the distances.
     """
 
     atom: int
     energy: Float[np.ndarray, "sticks"]
     dipole: Float[np.ndarray, "sticks 3"]
-    ionization_potential: float
-    population_1s: float
-    gap: float
-    total_energy: float
+    ionization_potential: float | None
+    population_1s: float | None
+    gap: float | None
+    total_energy: float | None
     equivalent: tuple[int, ...] = ()
 
 
@@ -79,6 +80,7 @@ def check_sample(sample: Sample, core_z: int) -> None:
         if sample.z[site.atom] != core_z:
             raise InputError(f"{where}: site {site.atom} has Z = {sample.z[site.atom]}; this edge needs Z = {core_z}")
         scalars = (site.ionization_potential, site.population_1s, site.gap, site.total_energy)
-        finite = all(np.isfinite(values).all() for values in (site.energy, site.dipole, scalars))
+        known = [value for value in scalars if value is not None]
+        finite = all(np.isfinite(values).all() for values in (site.energy, site.dipole, known))
         if len(site.energy) == 0 or not finite:
             raise InputError(f"{where}: site {site.atom} needs at least one stick and finite numbers only")

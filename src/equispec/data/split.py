@@ -105,7 +105,7 @@ def _by_scaffold(smiles: dict[int, str], config: SplitConfig) -> dict[str, list[
 def scaffold(smiles: str) -> str:
     """Bemis-Murcko scaffold as canonical SMILES, empty for an acyclic molecule (J. Med. Chem. 39, 2887 (1996)).
 
-    Needs RDKit; raises InputError if it is absent or the SMILES is invalid.
+    Needs RDKit; raises InputError if it is absent or the SMILES is missing or invalid.
     """
     try:
         from rdkit import Chem, rdBase
@@ -113,7 +113,7 @@ def scaffold(smiles: str) -> str:
     except ImportError:
         raise InputError("scaffold splits need RDKit; install it with: pip install 'equispec[chem]'") from None
     with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
+        molecule = Chem.MolFromSmiles(smiles) if smiles else None
     if molecule is None:
         raise InputError(f"{smiles!r} is not a valid SMILES")
     return Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(molecule))

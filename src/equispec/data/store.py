@@ -10,6 +10,9 @@ sorted by id and strings have a fixed width: the same samples give the same byte
     /sticks/{energy, dipole}
     /failures/{molecule, atom, reason}     format 2: sites that were calculated and are not to be trusted
 
+Site scalars that the source does not tell are NaN. The attribute components="diagonal" (format 2) says that sticks are
+right for xx, yy and zz of the tensors only.
+
 A folder of such files, the shards, is a store as well: it grows by further files, none of which changes.
 """
 
@@ -28,9 +31,9 @@ from equispec.errors import InputError
 from equispec.spectra import EDGES
 
 FORMAT = "equispec-sticks"
-FORMAT_VERSIONS = (1, 2)  # a file without failures is written in the first, which older programs read
+FORMAT_VERSIONS = (1, 2)  # a file of whole tensors without failures is the first, which older programs read
 REQUIRED_ATTRIBUTES = ("edge", "energy_shift", "units", "protocol", "source", "licence", "citation")
-COMMON_ATTRIBUTES = ("edge", "energy_shift", "units")  # equal in all shards of a store
+COMMON_ATTRIBUTES = ("edge", "energy_shift", "units", "components")  # equal in all shards of a store
 SITE_SCALARS = ("ionization_potential", "population_1s", "gap", "total_energy")
 
 
@@ -42,7 +45,8 @@ def write_store(
 ) -> None:
     """Write samples, sorted by id, as a stick store of one file; nothing is left behind if that fails.
 
-    `attributes` must name edge, energy_shift (eV, added to raw energies), units, protocol, source, licence, citation.
+    `attributes` must name edge, energy_shift (eV, added to raw energies), units, protocol, source, licence, citation;
+    `components`, if there, is "full" or "diagonal".
     `failures`: sites that were calculated and failed; their molecules need not be among the samples.
     Raises InputError for missing attributes, incomplete labels, repeated ids, failures that are labelled sites or no
     sites at all, and an unwritable path.
@@ -54,6 +58,8 @@ def write_store(
     for before, after in itertools.pairwise(ordered):
         if before.id == after.id:
             raise InputError(f"{path}: molecule {after.id} appears more than once")
+    if (components := attributes.get("components", "full")) not in ("full", "diagonal"):
+        raise InputError(f"{path}: the attribute components is full or diagonal, not {components!r}")
     if attributes["edge"] not in EDGES:
         raise InputError(f"{path}: unknown edge {attributes['edge']!r}; known edges: {', '.join(EDGES)}")
     core_z = EDGES[str(attributes["edge"])].z
@@ -61,7 +67,8 @@ def write_store(
         check_sample(sample, core_z)
     failed = sorted(failures, key=lambda failure: (failure.molecule, failure.atom))
     _check_failures(failed, ordered, core_z)
-    write_hdf5(path, _arrays(ordered, failed), attributes, FORMAT, FORMAT_VERSIONS[bool(failed)])
+    version = FORMAT_VERSIONS[bool(failed) or components == "diagonal"]
+    write_hdf5(path, _arrays(ordered, failed), attributes, FORMAT, version)
 
 
 def _check_failures(failures: Sequence[Failure], samples: Sequence[Sample], core_z: int) -> None:
@@ -178,7 +185,7 @@ class Shard:
                 atom=int(index["sites/atom"][s]),
                 energy=own_energy,
                 dipole=own_dipole,
-                **{name: float(index[f"sites/{name}"][s]) for name in SITE_SCALARS},
+                **{name: _known(index[f"sites/{name}"][s]) for name in SITE_SCALARS},
                 equivalent=tuple(equivalent[0][slice(*equivalent[1][s : s + 2])].tolist()),
             )
             for s, own_energy, own_dipole in zip(
@@ -188,6 +195,10 @@ class Shard:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _known(value: np.float64) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 class StickStore:
@@ -221,8 +232,8 @@ class StickStore:
         first = self.shards[0]
         for name in COMMON_ATTRIBUTES:
             for other in self.shards:
-                if other.attributes[name] != first.attributes[name]:
-                    values = " and ".join(f"{s.attributes[name]!r} in {s.path.name}" for s in (first, other))
+                if other.attributes.get(name) != first.attributes.get(name):
+                    values = " and ".join(f"{s.attributes.get(name)!r} in {s.path.name}" for s in (first, other))
                     raise InputError(f"{self.path}: its files are no single store: {name} is {values}")
         if self.edge not in EDGES:
             raise InputError(f"{self.path}: unknown edge {self.edge!r}; known edges: {', '.join(EDGES)}")
@@ -237,6 +248,11 @@ class StickStore:
     def edge(self) -> str:
         """Name of the absorption edge, a key of `equispec.spectra.EDGES`."""
         return self.attributes["edge"]
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether only xx, yy and zz of the tensors are known; the others, then, are zero but mean nothing."""
+        return self.attributes.get("components") == "diagonal"
 
     @property
     def ids(self) -> list[int]:
