@@ -26,7 +26,7 @@ from study import (  # fmt: skip
     plain,
 )
 
-from equispec.data.describe import BOND_FACTOR
+from equispec.data.bonds import bond_matrix
 from equispec.spectra import directional, mse, percentile_indices
 from equispec.spectra.plot import AXIS_COLOURS
 from equispec.workflows.evaluation import RESOLUTIONS
@@ -150,10 +150,8 @@ def draw_structure(axis: Axes, results: dict[str, Any]) -> None:
     pos = pos - (pos.max(0) + pos.min(0)) / 2
     view = viewpoint(pos)
     flat = pos @ view.T  # right, up, towards the reader
-    for i in range(len(z)):
-        for j in range(i):
-            if np.linalg.norm(pos[i] - pos[j]) < BOND_FACTOR * (covalent_radii[z[i]] + covalent_radii[z[j]]):
-                axis.plot(*flat[[i, j], :2].T, color="#777777", linewidth=3, zorder=flat[[i, j], 2].min() - 0.01)
+    for bonded in np.argwhere(np.triu(bond_matrix(z, pos))):
+        axis.plot(*flat[bonded, :2].T, color="#777777", linewidth=3, zorder=flat[bonded, 2].min() - 0.01)
     for number, (x, y, depth) in zip(z, flat, strict=True):
         axis.scatter(x, y, 420 * covalent_radii[number], color=jmol_colors[number], edgecolor="#444444", zorder=depth)
     corner = flat[:, :2].min(0) - 1.6

@@ -44,9 +44,7 @@ NEAREST = "5 nearest sites, local frame"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     training_arguments("ck-tensor.yaml")(parser)
-    parser.add_argument(
-        "--sites", type=int, nargs="+", help="training sites besides all (default: 1/2, 1/4, 1/8, 1/16)"
-    )
+    parser.add_argument("--sites", type=int, nargs="+", help="besides all; default: 1/16, 1/8, 1/4, 1/2 of them")
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -63,7 +61,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         settings = [f"train.epochs={epochs}"] if epochs > config.train.epochs else []
         settings += [] if n_sites is None else [f"data.train_sites={n_sites}"]
         # without settings this is the network of the random split
-        folder = trained(arguments, f"ck-tensor-{n_sites or 'random'}", ["data.split.kind=random", *settings])
+        label = "ck-tensor-random" if n_sites is None else f"ck-tensor-{n_sites}-sites"
+        folder = trained(arguments, label, ["data.split.kind=random", *settings])
         result = evaluated(folder, arguments.data)
         statistics = load_model(folder).metadata["statistics"]
         baseline = {f"nearest {key}": value for key, value in figures(result, NEAREST).items()}
@@ -163,12 +162,11 @@ def draw(results: dict[str, Any]) -> Figure:
     draw_curve(shares, n, above, line, fit and [100 * fit[0], fit[1]], RED, "network")
     nearest = [100 * (1 - point["nearest share"]) for point in points]
     shares.plot(n, nearest, "s:", color=RED, markersize=4, linewidth=1, label="5 nearest sites")
-    shares.axhline(100 * (1 - PAPER_SHARE), color="#999999", linewidth=0.8)
+    goal = 100 * (1 - PAPER_SHARE)
+    shares.axhline(goal, color="#999999", linewidth=0.8)
     if results["needed"] and results["needed"][2] < 2 * line[-1]:
         low, _, high = results["needed"]
-        shares.plot([low, high], [100 * (1 - PAPER_SHARE)] * 2, color=RED, linewidth=4, alpha=0.4, solid_capstyle="butt",
-                    label="where the fit gets there, 5–95 %")  # fmt: skip
-    goal = 100 * (1 - PAPER_SHARE)
+        shares.plot([low, high], [goal] * 2, color=RED, linewidth=4, alpha=0.4, label="fit gets there, 5–95 %")
     shares.plot(PAPER_TRAINING_SITES, goal, "v", color="#555555", label="paper, at most")
     shares.set_ylabel(f"Paper-broad spectra with MSE ≥ {THRESHOLD} (%)")
     shares.set_ylim(bottom=min(3.0, 0.7 * min(above)), top=100)

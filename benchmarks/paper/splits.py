@@ -1,4 +1,4 @@
-"""Random, scaffold and size splits: one network of the same recipe for each, and its errors on molecules unlike its own.
+"""Random, scaffold and size splits: one network for each, and its errors on molecules unlike its own.
 
 python benchmarks/paper/splits.py data/ck-tp-pbe [--set train.epochs=2]
 

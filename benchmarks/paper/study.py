@@ -13,6 +13,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import platform
 import sys
 import warnings
@@ -109,7 +110,7 @@ class Study:
     def command(self, given: Sequence[str]) -> str:
         """The command line as one would type it in the root of the repository, wherever that lies."""
         words = [word.replace(f"{ROOT}/", "") for word in given]
-        for option in ("-o", "--output"):
+        for option in ("-o", "--output", "--runs"):
             if option in words:
                 k = words.index(option)
                 del words[k : k + 2]
@@ -372,4 +373,5 @@ def fit_power_law(n: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarr
 
 def crossing(a: float, b: float, y: float) -> float:
     """The n at which a n^-b falls to y; endless where it does not fall."""
-    return float((a / y) ** (1 / b)) if b > 0 else float("inf")
+    exponent = math.log(a / y) / b if b > 0 else math.inf
+    return math.exp(exponent) if exponent < 700 else math.inf
