@@ -263,6 +263,13 @@ CASES: dict[str, tuple[Case, str]] = {
     # data
     "not a store": (lambda folder: ["data", "inspect", folder / "ethanol.xyz"], "not a readable stick store"),
     "missing data": (plainly("data", "inspect", "nothing.h5"), "nothing.h5: no such file"),
+    "folder without data": (plainly("data", "inspect", "."), "a folder without a stick store"),
+    "training on a folder without data": (config(data={"store": "."}), "a folder without a stick store"),
+    "training on a shard that is not there": (
+        config(data={"store": str(STORE.parent), "shards": ["other.h5"]}),
+        "there is no other.h5 in this folder",
+    ),
+    "training on other data than said": (config(data={"sha256": "0" * 64}), "the data have changed"),
     "unknown reader": (plainly("data", "convert", "xyz", "a", "-o", "b.h5"), "unknown reader 'xyz'; known readers: ck"),
     "split without training data": (plainly("data", "split", STORE, "--test", "0.9"), "leaves nothing for training"),
     "evaluation on nothing": (plainly("eval", M, "nothing.h5"), "nothing.h5: no such file"),

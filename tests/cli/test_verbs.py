@@ -4,8 +4,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -13,8 +15,11 @@ import yaml
 import equispec as package
 from equispec.checkpoint import load_model
 from equispec.cli import app
+from equispec.data.sample import Failure, Sample
 from equispec.data.split import SplitConfig
+from equispec.data.store import StickStore, write_store
 from equispec.predict import load
+from equispec.spectra import EDGES
 
 from .conftest import DIRECTIONAL, TENSOR, Result, write_model
 
@@ -130,6 +135,49 @@ def test_data_inspect(equispec: Run) -> None:
     told = equispec("data", "inspect", STORE).out
     assert f"{found['sites']:,}" in told
     assert found["sha256"] in told
+
+
+def test_data_inspect_of_a_folder(equispec: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards with their counts, failures by reason, provenance that differs; environments name the edge's element."""
+    oxygen = replace(EDGES["C-K"], name="O-K", element="O", z=8)
+    monkeypatch.setitem(EDGES, "O-K", oxygen)
+    with StickStore(STORE) as store:
+        methanol = next(sample for sample in store if sample.smiles == "CO")
+    carbon, (z, pos) = methanol.sites[0], (methanol.z, methanol.pos)
+    (atom,) = np.flatnonzero(z == 8)
+    site = replace(carbon, atom=int(atom), equivalent=())
+    attributes = {
+        "edge": "O-K",
+        "energy_shift": -6.6,
+        "units": "eV",
+        "licence": "MIT",
+        "citation": "us",
+        "source": "us",
+    }
+    failures = [Failure(7, 0, "the gap is 0.31 eV"), Failure(7, 1, "the gap is 0.2 eV"), Failure(8, 0, "not converged")]
+    Path("set").mkdir()
+    for name, molecule_id, some in (("a", 1, failures), ("b", 2, [])):
+        sample = Sample(molecule_id, "CO", z, pos, (site,))
+        settings = {"protocol": "tp-dft", "settings_sha256": name * 8, "program": "PySCF 2.14"}
+        write_store(f"set/{name}.h5", [sample], {**attributes, **settings}, some)
+    result = equispec("data", "inspect", "set")
+    assert result.code == 0, result.err
+    lines = [" ".join(line.split()) for line in result.out.splitlines()]
+    for line in (
+        "labelled sites 2",
+        "failed sites 3: the gap is … eV (2), not converged (1)",
+        "environments O(C H) 2",
+        "program PySCF 2.14",
+        "settings sha256 aaaaaaaa (1 of 2 files)",
+        "settings sha256 bbbbbbbb (1 of 2 files)",
+    ):
+        assert line in lines
+    rows = [line.split() for line in lines if line.startswith(("a.h5", "b.h5"))]
+    assert [row[:4] for row in rows] == [["a.h5", "1", "1", "3"], ["b.h5", "1", "1", "0"]]
+    found = json.loads(equispec("data", "inspect", "set", "--json").out)
+    assert found["failures"] == {"the gap is … eV": 2, "not converged": 1}
+    assert found["bytes"] == sum(path.stat().st_size for path in Path("set").iterdir())
+    assert [shard["provenance"]["settings_sha256"] for shard in found["shards"]] == ["aaaaaaaa", "bbbbbbbb"]
 
 
 def test_data_split_is_that_of_training(equispec: Run, work: Path) -> None:

@@ -15,8 +15,8 @@ KNOWN = {
     "c1ccccc1": {"aromatic ring"},
     "C1=CC=CN1": {"aromatic ring"},  # pyrrole, written with bonds
     "CC=O": {"carbonyl"},
-    "COC=O": {"carbonyl", "carboxylic acid, ester"},
-    "CC(=O)O": {"carbonyl", "carboxylic acid, ester", "hydroxyl"},
+    "COC=O": {"carbonyl", "carboxylic acid or ester"},
+    "CC(=O)O": {"carbonyl", "carboxylic acid or ester", "hydroxyl"},
     "CC(N)=O": {"carbonyl", "amide"},
     "CO": {"hydroxyl"},
     "COC": {"ether"},

@@ -42,6 +42,14 @@ def test_nothing_reserved_for_the_audit_is_inside(store):
     assert not any(reserved_for_audit(i) for i in store.ids)
 
 
+def test_the_folder_is_one_store_with_nothing_reserved(store):
+    with StickStore(FOLDER) as whole:
+        assert set(store.ids) <= set(whole.ids)
+        assert not any(reserved_for_audit(failure.molecule) for failure in whole.failures)
+        assert not any(reserved_for_audit(i) for i in whole.ids)
+        assert sum(shard.path.stat().st_size for shard in whole.shards) < 40e6
+
+
 def test_labels_are_physical(samples):
     for sample in samples:
         assert set(sample.z) <= {1, 6, 7, 8}

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from equispec.data.sample import Sample
+from equispec.data.sample import Failure, Sample
 from equispec.data.store import SITE_SCALARS, StickStore, write_store
 from equispec.errors import InputError
 
@@ -197,3 +197,46 @@ def test_writing_replaces_an_older_store(path, sample, attributes):
     write_store(path, [sample(99)], attributes)
     assert StickStore(path).ids == [99]
     assert StickStore(path.with_suffix(".old")).ids == [3, 5, 8, 12]
+
+
+FAILURES = [Failure(12, 3, "gap 0.1 eV, less than 0.5 eV"), Failure(4, 0, "kein α-Orbital"), Failure(4, 2, "x" * 200)]
+
+
+def test_failures_come_back_sorted_and_are_no_labels(tmp_path, samples, attributes):
+    benzene = replace(samples[0], sites=tuple(site for site in samples[0].sites if site.atom != 3))
+    write_store(tmp_path / "a.h5", [benzene, *samples[1:]], attributes, FAILURES)
+    with StickStore(tmp_path / "a.h5") as store:
+        assert store.attributes["format_version"] == 2
+        assert store.failures == sorted(FAILURES, key=lambda failure: (failure.molecule, failure.atom))
+        assert store.ids == [3, 5, 8, 12]
+        assert [site.atom for site in store[3].sites] == [0, 1, 2, 4, 5]
+
+
+def test_a_file_without_failures_is_of_the_first_format(path):
+    with StickStore(path) as store:
+        assert (store.attributes["format_version"], store.failures) == (1, [])
+    with h5py.File(path) as file:
+        assert "failures" not in file
+
+
+def test_failures_alone_are_a_store(tmp_path, attributes):
+    write_store(tmp_path / "a.h5", [], attributes, FAILURES)
+    with StickStore(tmp_path / "a.h5") as store:
+        assert (len(store), len(store.failures)) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("failures", "message"),
+    [
+        ([Failure(1, 0, "gap")], "molecule 1: failed site 0 is a labelled one, too"),
+        ([Failure(1, 1, "gap")], "molecule 1: failed site 1 is not one of its atoms with Z = 6"),
+        ([Failure(1, 6, "gap")], "molecule 1: failed site 6 is not one of its atoms"),
+        ([Failure(2, -1, "gap")], "numbered from 0"),
+        ([Failure(2, 1, " ")], "needs a reason"),
+        ([Failure(2, 1, "gap"), Failure(2, 1, "other")], "molecule 2: site 1 is recorded as failed more than once"),
+    ],
+)
+def test_failures_that_cannot_be_are_not_written(tmp_path, sample, attributes, failures, message):
+    with pytest.raises(InputError, match=message):
+        write_store(tmp_path / "bad.h5", [sample(1)], attributes, failures)
+    assert os.listdir(tmp_path) == []

@@ -4,10 +4,12 @@ import csv
 import json
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import torch
 from ase.build import molecule
 
 from equispec.checkpoint import WEIGHTS, load_model
+from equispec.data.store import StickStore, write_store
 from equispec.errors import ConfigError, InputError
 from equispec.model import Model
 from equispec.predict import load
@@ -188,6 +191,37 @@ def test_run_may_start_from_a_model_but_not_from_one_that_saw_its_test_molecules
     wider = ["model.backbone.features=16", f"train.init={finished}"]
     with pytest.raises(InputError, match="architecture differs"):
         start(load_config(small_config, wider), tmp_path / "spoilt", progress=False)
+
+
+def test_run_uses_the_data_it_began_with(small_config: Path, small_store: Path, tmp_path: Path) -> None:
+    """A folder that grows between start and resume changes nothing; a file that changes is refused."""
+    folder, run = tmp_path / "set", tmp_path / "run"
+    folder.mkdir()
+    with StickStore(small_store) as store:
+        samples, sha256 = list(store), store.sha256
+        attributes = {name: value for name, value in store.attributes.items() if not name.startswith("format")}
+    write_store(folder / "a.h5", samples[::2], attributes)
+    write_store(folder / "b.h5", samples[1::2], attributes)
+    settings = [f"data.store={folder}", "train.epochs=2"]
+    start(load_config(small_config, settings), run, progress=False)
+    (tmp_path / "one.yaml").write_text(small_config.read_text())
+    start(load_config(tmp_path / "one.yaml", settings[1:]), tmp_path / "one", progress=False)
+    weights = (run / "model" / WEIGHTS).read_bytes()
+    assert weights == (tmp_path / "one" / "model" / WEIGHTS).read_bytes()  # of the same molecules in a single file
+    training = load_model(run / "model").metadata["training"]
+    with StickStore(folder) as store:
+        assert training["data_sha256"] == store.sha256
+    assert training["config"]["data"]["shards"] == ["a.h5", "b.h5"]
+    assert load_model(tmp_path / "one" / "model").metadata["training"]["data_sha256"] == sha256
+
+    write_store(folder / "c.h5", [replace(samples[0], id=99)], attributes)
+    shutil.rmtree(run / "model")
+    (run / LAST).unlink()  # as if killed before the first epoch had ended
+    resume(run, progress=False)
+    assert (run / "model" / WEIGHTS).read_bytes() == weights
+    write_store(folder / "b.h5", samples[3::2], attributes)
+    with pytest.raises(InputError, match="the data have changed: the content hash is"):
+        resume(run, progress=False)
 
 
 def test_damaged_or_foreign_checkpoints_are_not_resumed(finished: Path, small_config: Path, tmp_path: Path) -> None:

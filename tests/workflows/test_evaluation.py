@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +115,21 @@ def test_splits_of_the_model(tensor_model: Trained) -> None:
         evaluate(tensor_model.model, tensor_model.store, "tset")
     with pytest.raises(InputError, match="choose one of its splits"):
         evaluate(tensor_model.model, tensor_model.store, "all")
+
+
+def test_the_same_data_in_several_files(result: EvaluationResult, tensor_model: Trained, tmp_path: Path) -> None:
+    with StickStore(tensor_model.store) as store:
+        attributes = {name: value for name, value in store.attributes.items() if not name.startswith("format")}
+        samples = list(store)
+    write_store(tmp_path / "a.h5", samples[::2], attributes)
+    write_store(tmp_path / "b.h5", samples[1::2], attributes)
+    split = evaluate(tensor_model.model, tmp_path)
+    np.testing.assert_array_equal(split.reference, result.reference)
+    assert split.scores == result.scores
+    assert any("not those the model was trained on" in note for note in split.notes)
+    shutil.copy(tensor_model.store, tmp_path / "a.h5")
+    (tmp_path / "b.h5").unlink()
+    assert evaluate(tensor_model.model, tmp_path).notes == result.notes
 
 
 def test_other_data(tensor_model: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

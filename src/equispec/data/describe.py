@@ -1,34 +1,41 @@
 """What a stick store holds, in numbers a person can read."""
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
+from equispec.data.bonds import bond_matrix
+from equispec.data.groups import count_groups
 from equispec.data.store import StickStore
+from equispec.spectra import EDGES
 
-BOND_FACTOR = 1.2  # bonded: closer than this many times the sum of the covalent radii
+NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
 def bonded_elements(z: Int[np.ndarray, "atoms"], pos: Float[np.ndarray, "atoms 3"], atom: int) -> tuple[str, ...]:
-    """Symbols of the atoms bonded to `atom`, sorted: within 1.2 times the sum of covalent radii (`pos` in Å)."""
-    reach = BOND_FACTOR * (covalent_radii[z] + covalent_radii[z[atom]])
-    near = np.linalg.norm(pos - pos[atom], axis=1) < reach
-    near[atom] = False
-    return tuple(sorted(chemical_symbols[n] for n in z[near]))
+    """Symbols of the atoms bonded to `atom`, sorted; which these are, `bond_matrix` says (`pos` in Å)."""
+    return tuple(sorted(chemical_symbols[n] for n in z[bond_matrix(z, pos)[atom]]))
 
 
 def describe(store: StickStore) -> dict[str, Any]:
-    """Counts, composition, environments, ranges and provenance of a store, as plain data.
+    """Counts, composition, environments, failures, ranges and provenance of a store, as plain data.
 
-    `elements`: atoms per element; `sizes`: molecules per number of heavy atoms; `environments`: labelled sites per
-    sorted list of bonded elements, commonest first; energies in eV, raw scale.
+    `absorber`: element of the labelled sites; `elements`: atoms per element; `sizes`: molecules per number of heavy
+    atoms; `environments`: labelled sites per sorted list of bonded elements, commonest first; `groups`: molecules per
+    functional group (None without RDKit); `failures`: failed sites per reason, its numbers left out; energies in eV,
+    raw scale; `provenance`: attributes that all files share, the others are in `shards`, with what each file holds.
     """
     elements: Counter[str] = Counter()
     environments: Counter[str] = Counter()
-    potentials, gaps, first, sticks = [], [], [], 0
+    potentials: list[float | None] = []
+    gaps: list[float | None] = []
+    first: list[float | None] = []
+    sticks = 0
     for sample in store:
         elements.update(chemical_symbols[z] for z in sample.z)
         for site in sample.sites:
@@ -37,21 +44,42 @@ def describe(store: StickStore) -> dict[str, Any]:
             gaps.append(site.gap)
             first.append(float(site.energy.min()))
             sticks += len(site.energy)
-    order = sorted(environments.items(), key=lambda item: (-item[1], item[0]))
+    shards = [
+        {
+            "name": shard.path.name,
+            "molecules": len(shard.ids),
+            "sites": shard.n_sites,
+            "failures": len(shard.failures),
+            "bytes": shard.path.stat().st_size,
+            "sha256": shard.sha256,
+            "provenance": {k: v for k, v in shard.attributes.items() if k not in store.attributes},
+        }
+        for shard in store.shards
+    ]
     return {
+        "absorber": EDGES[store.edge].element,
         "molecules": len(store),
         "sites": store.n_sites,
         "sticks": sticks,
         "elements": dict(sorted(elements.items())),
         "sizes": dict(sorted(Counter(store.sizes).items())),
-        "environments": dict(order),
+        "environments": _commonest(environments),
+        "groups": count_groups(store.smiles),
+        "failures": _commonest(Counter(NUMBER.sub("…", failure.reason) for failure in store.failures)),
         "ionization_potential": _range(potentials),
         "first_transition": _range(first),
         "gap": _range(gaps),
+        "bytes": sum(shard["bytes"] for shard in shards),
         "sha256": store.sha256,
         "provenance": dict(store.attributes),
+        "shards": shards,
     }
 
 
-def _range(values: list[float]) -> list[float] | None:
-    return [min(values), max(values)] if values else None
+def _commonest(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _range(values: Sequence[float | None]) -> list[float] | None:
+    known = [value for value in values if value is not None]
+    return [min(known), max(known)] if known else None
