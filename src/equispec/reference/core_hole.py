@@ -6,6 +6,7 @@ into a large basis, the Kohn-Sham matrix is made there once, and its empty orbit
 `protocol.py`; what was measured: docs/labelling.md.
 """
 
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -269,9 +270,16 @@ def _molecule(z: np.ndarray, pos: np.ndarray, atom: int, settings: Level, augmen
             kind, shells = settings.hydrogen_basis, settings.hydrogen_shells
         else:
             cores[name] = "ccecp"
-        basis[name] = gto.basis.load(kind, symbol) + (_single(shells) if augmented else [])
+        basis[name] = _basis_set(kind, symbol) + (_single(shells) if augmented else [])
     atoms = [(name, tuple(point)) for name, point in zip(names, pos.tolist(), strict=True)]
     return gto.M(atom=atoms, basis=basis, ecp=cores, unit="Angstrom", verbose=0, max_memory=MEMORY)
+
+
+@cache
+def _basis_set(name: str, symbol: str) -> list[Any]:
+    from pyscf import gto
+
+    return gto.basis.load(name, symbol)
 
 
 def _single(shells: Shells) -> list[list[Any]]:
