@@ -31,7 +31,7 @@ from equispec.spectra import directional, percentile_indices
 from equispec.spectra.plot import AXIS_COLOURS, CYCLE
 from equispec.workflows.evaluation import RESOLUTIONS, EvaluationResult
 
-RECIPE = ["model.backbone.features=64", "model.backbone.blocks=3", "train.directions=together", "train.epochs=60"]
+RECIPE = ["model.backbone.features=64", "model.backbone.blocks=3", "train.directions=together", "train.epochs=100"]
 VARIANTS = {
     "ISD-PaiNN": (True, True),
     "without directional embedding": (False, True),
@@ -136,13 +136,13 @@ def draw(results: dict[str, Any]) -> Figure:
         drawn = axis.bar(range(len(names)), values, color=CYCLE[: len(names)], width=0.65)
         axis.bar_label(drawn, fmt="%.3g", padding=2, fontsize=8.5)
         axis.axhline(floor[metric], color="#444444", linestyle="--", linewidth=1)
-        axis.text(3.6, floor[metric], f"floor {floor[metric]:.3g} ", ha="right", va="bottom", fontsize=8.5)
+        axis.text(4.3, floor[metric], f"floor\n{floor[metric]:.3g}", ha="right", va="bottom", fontsize=8.5)
         axis.set_ylabel(f"{metric} MSE")
         axis.set_ylim(0, 1.2 * max(*values, floor[metric]))
-        axis.set_xlim(-0.6, 3.6)
+        axis.set_xlim(-0.6, 4.3)
+        axis.tick_params(axis="x", which="minor", bottom=False)
     short = ["ISD-PaiNN", "without\ndirectional\nembedding", "without\nsymmetric\nmessage", "without\nboth"]
     bars[1].set_xticks(range(len(names)), short)
-    bars[1].tick_params(axis="x", which="minor", bottom=False)
     shown = results["shown"]
     panels = right.subgridspec(2, 2).subplots(sharex=True, sharey=True)
     for axis, name in zip(panels.flat, names, strict=True):

@@ -15,19 +15,19 @@ from matplotlib.figure import Figure
 from study import (  # fmt: skip
     AXES,
     Study,
-    broadened,
     cell,
     described,
     draw_calculated,
     evaluated,
     model_and_data,
     molecular_sums,
+    native_and_broad,
     origin,
     plain,
 )
 
 from equispec.data.bonds import bond_matrix
-from equispec.spectra import directional, mse, percentile_indices
+from equispec.spectra import directional, percentile_indices
 from equispec.spectra.plot import AXIS_COLOURS
 from equispec.workflows.evaluation import RESOLUTIONS
 
@@ -37,10 +37,7 @@ PERCENTILES = (0, 50, 95, 100)
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     result = evaluated(arguments.model, arguments.data)
     predicted, reference = molecular_sums(result)
-    errors = {
-        "native": mse(predicted, reference),
-        "paper-broad": mse(broadened(result, predicted), broadened(result, reference)),
-    }
+    errors = native_and_broad(result, predicted, reference)
     m = percentile_indices(errors["native"].mean(axis=1), (50,))[0]
     sites = [k for k, (molecule, _) in enumerate(result.site_index) if molecule == m]
     sample = result.samples[m]

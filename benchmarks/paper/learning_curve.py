@@ -170,12 +170,12 @@ def draw(results: dict[str, Any]) -> Figure:
     shares.plot(PAPER_TRAINING_SITES, goal, "v", color="#555555", label="paper, at most")
     shares.set_ylabel(f"Paper-broad spectra with MSE ≥ {THRESHOLD} (%)")
     shares.set_ylim(bottom=min(3.0, 0.7 * min(above)), top=100)
-    shares.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    shares.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
     for axis in (errors, shares):
         axis.set_xscale("log")
         axis.set_xlabel("Training sites")
         axis.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "235" else "")
         axis.legend(loc="upper right", fontsize=8)
     errors.set_ylim(top=2.2 * max(point["native"] for point in points))
     return figure

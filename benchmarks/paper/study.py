@@ -32,7 +32,15 @@ from equispec import __version__
 from equispec.data.store import StickStore
 from equispec.errors import DomainWarning, EquispecError, InputError
 from equispec.predict import Predictor, load
-from equispec.spectra import PAPER_SIGMA, broaden_spectrum, directional, percentile_indices, write_bytes
+from equispec.spectra import (
+    PAPER_SIGMA,
+    broaden_spectrum,
+    directional,
+    mse,
+    paper_broad_mse,
+    percentile_indices,
+    write_bytes,
+)
 from equispec.spectra.plot import REFERENCE_GREY, styled, write_figure
 from equispec.train.config import load_config
 from equispec.train.run import resume, start
@@ -242,8 +250,9 @@ def origin(results: dict[str, Any]) -> str:
     """One line on model and data."""
     model, data = results["model"], results["data"]
     members = f", {model['members']} members" if model["members"] > 1 else ""
+    part = "all" if data["split"] == "all" else f"{data['split']} split"
     return (
-        f"Model {model['name']} ({model['hash']}{members}); {data['split']} split of {data['store']}: "
+        f"Model {model['name']} ({model['hash']}{members}); {part} of {data['store']}: "
         f"{data['molecules']:,} molecules, {data['sites']:,} sites."
     )
 
@@ -352,6 +361,12 @@ def molecular_sums(result: EvaluationResult) -> tuple[np.ndarray, np.ndarray]:
         np.add.at(total, molecule, directional(tensor))
         sums.append(total)
     return sums[0], sums[1]
+
+
+def native_and_broad(result: EvaluationResult, ours: np.ndarray, theirs: np.ndarray) -> dict[str, np.ndarray]:
+    """Mean squared errors of spectra [..., E] at both resolutions."""
+    step = float(result.energy[1] - result.energy[0])
+    return dict(zip(RESOLUTIONS, (mse(ours, theirs), paper_broad_mse(ours, theirs, step)), strict=True))
 
 
 def broadened(result: EvaluationResult, spectra: np.ndarray) -> np.ndarray:
