@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase.build import molecule
 
 import equispec as package
 from equispec.checkpoint import load_model
 from equispec.cli import app
+from equispec.data.properties import PropertySample, write_properties
 from equispec.data.sample import Failure, Sample
 from equispec.data.split import SplitConfig
 from equispec.data.store import StickStore, write_store
@@ -135,6 +137,19 @@ def test_data_inspect(equispec: Run) -> None:
     told = equispec("data", "inspect", STORE).out
     assert f"{found['sites']:,}" in told
     assert found["sha256"] in told
+
+
+def test_data_inspect_of_a_property_store(equispec: Run, work: Path) -> None:
+    water = molecule("H2O")
+    attributes = dict.fromkeys(("method", "units", "protocol", "source", "licence", "citation"), "invented")
+    properties = {"energy": np.asarray(-137.97), "charges": np.array([-0.6, 0.3, 0.3])}
+    sample = PropertySample(1, "O", water.numbers.astype(np.int64), water.positions, 0, 1, properties)
+    write_properties("a.h5", [sample], attributes, [(2, "no end in 250 cycles"), (7, "no end in 9 cycles")])
+    found = json.loads(equispec("data", "inspect", "a.h5", "--json").out)
+    assert found["properties"]["energy"] == {"unit": "eV", "range": [-137.97, -137.97]}
+    told = equispec("data", "inspect", "a.h5").out
+    for text in ("-137.97 to -137.97 eV", "-0.6 to 0.3 e", "H 2, O 1", "2: no end in … cycles (2)", found["sha256"]):
+        assert text in told
 
 
 def test_data_inspect_of_a_folder(equispec: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from equispec.data.hdf5 import read_hdf5, write_hdf5
+from equispec.data.hdf5 import format_of, read_hdf5, write_hdf5
 from equispec.errors import InputError
 
 ARRAYS = {"a/long": np.arange(300.0), "a/b/short": np.array([[1, 2]], "<i4"), "c": np.array([b"xy", b"z"])}
@@ -70,3 +70,12 @@ def test_a_writing_that_fails_leaves_what_was_there(path):
         write_hdf5(path, {**ARRAYS, "bad": np.array([object()])}, ATTRIBUTES, "equispec-test", 2)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == ["x.h5"]
+
+
+def test_the_format_of_a_file_is_known_before_it_is_read(tmp_path):
+    write_hdf5(tmp_path / "a.h5", ARRAYS, {}, "some-format", 1)
+    (tmp_path / "b.h5").write_text("no HDF5")
+    with h5py.File(tmp_path / "c.h5", "w"):
+        pass
+    found = [format_of(tmp_path / name) for name in ("a.h5", "b.h5", "c.h5", "missing.h5", "")]
+    assert found == ["some-format", None, None, None, None]

@@ -207,11 +207,11 @@ def test_molecules_that_are_in_no_file():
 
 
 def test_provenance_says_what_was_done():
-    plain, relaxed = xtb_provenance(), xtb_provenance(relaxed=True)
+    plain, relaxed, polarizable = xtb_provenance(), xtb_provenance(relaxed=True), xtb_provenance(polarizability=True)
     assert {"method", "units", "protocol", "source", "licence", "citation", "settings_sha256"} <= set(plain)
-    assert plain["settings_sha256"] != relaxed["settings_sha256"]
-    assert "relaxed" in str(relaxed["protocol"])
-    assert "as given" in str(plain["protocol"])
+    assert len({found["settings_sha256"] for found in (plain, relaxed, polarizable)}) == 3
+    assert ["relaxed" in str(found["protocol"]) for found in (plain, relaxed, polarizable)] == [False, True, False]
+    assert ["fields" in str(found["protocol"]) for found in (plain, relaxed, polarizable)] == [False, False, True]
 
 
 def test_one_thread_unless_the_environment_says_otherwise():

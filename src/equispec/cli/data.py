@@ -13,20 +13,32 @@ data_app = typer.Typer(no_args_is_help=True, help="Inspect, convert and split re
 
 @data_app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A stick store (.h5) or a folder of them.", metavar="PATH")],
+    path: Annotated[
+        Path, typer.Argument(help="A stick store (.h5), a folder of them, or a property store.", metavar="PATH")
+    ],
     json: Json = False,
 ) -> None:
-    """Describe a stick store.
+    """Describe a stick store or a property store.
 
-    Molecules, sites, failures, elements, sizes, environments, functional groups, energies, provenance, files.
+    Molecules, sites, failures, elements, sizes, environments, functional groups, energies, provenance, files; of
+    properties their units and ranges.
 
     \b
     Example:
       equispec data inspect data/ck-tp-pbe
     """
-    from equispec.data.describe import describe
+    from equispec.data.describe import describe, describe_properties
+    from equispec.data.hdf5 import format_of
+    from equispec.data.properties import FORMAT, PropertyStore
     from equispec.data.store import StickStore
 
+    if format_of(path) == FORMAT:
+        found = describe_properties(PropertyStore(path))
+        if json:
+            print_json(found)
+        else:
+            show_table("", "", rows=_property_rows(found), title=str(path), names=False)
+        return
     with StickStore(path) as store:
         found = describe(store)
     if json:
@@ -99,27 +111,57 @@ def _rows(found: dict[str, Any]) -> list[tuple[str, str]]:
     def span(name: str) -> str:
         return "none" if found[name] is None else "{:.1f} to {:.1f} eV".format(*found[name])
 
-    failed = sum(found["failures"].values())
-    failures = [f"{reason} ({count:,})" for reason, count in found["failures"].items()]
     environments = [f"{found['absorber']}({names}) {count:,}" for names, count in found["environments"].items()]
     groups = [f"{name} {count:,}" for name, count in (found["groups"] or {}).items()]
     return [
         ("molecules", f"{found['molecules']:,}"),
         ("labelled sites", f"{found['sites']:,}"),
-        ("failed sites", f"{failed:,}: {_first_of(failures)}" if failed else "none recorded"),
+        ("failed sites", _failures(found)),
         ("transitions", f"{found['sticks']:,}"),
-        ("atoms", ", ".join(f"{name} {count:,}" for name, count in found["elements"].items())),
-        ("heavy atoms", ", ".join(f"{size}: {count:,}" for size, count in found["sizes"].items())),
+        *_composition(found),
         ("environments", _first_of(environments)),
         *([("molecules with", ", ".join(groups))] if groups else []),
         ("first transition", span("first_transition") + " (as calculated, not aligned)"),
         ("ionisation potential", span("ionization_potential")),
         ("gap", span("gap")),
-        *((name.replace("_", " "), str(value)) for name, value in found["provenance"].items()),
+        *_provenance(found),
         *_differing(found["shards"]),
         ("size on disk", _megabytes(found["bytes"])),
         ("sha256", found["sha256"]),
     ]
+
+
+def _property_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+    ranges = {name: "{:.5g} to {:.5g} ".format(*p["range"]) + p["unit"] for name, p in found["properties"].items()}
+    return [
+        ("molecules", f"{found['molecules']:,}"),
+        ("failed molecules", _failures(found)),
+        *_composition(found),
+        ("total charges", _counts(found["charges"])),
+        ("spin multiplicities", _counts(found["multiplicities"])),
+        *ranges.items(),
+        *_provenance(found),
+        ("size on disk", _megabytes(found["bytes"])),
+        ("sha256", found["sha256"]),
+    ]
+
+
+def _composition(found: dict[str, Any]) -> list[tuple[str, str]]:
+    atoms = ", ".join(f"{name} {count:,}" for name, count in found["elements"].items())
+    return [("atoms", atoms), ("heavy atoms", _counts(found["sizes"]))]
+
+
+def _counts(counts: dict[int, int]) -> str:
+    return ", ".join(f"{value}: {count:,}" for value, count in counts.items())
+
+
+def _failures(found: dict[str, Any]) -> str:
+    reasons = [f"{reason} ({count:,})" for reason, count in found["failures"].items()]
+    return f"{sum(found['failures'].values()):,}: {_first_of(reasons)}" if reasons else "none recorded"
+
+
+def _provenance(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name.replace("_", " "), str(value)) for name, value in found["provenance"].items()]
 
 
 def _first_of(texts: list[str], n: int = 8) -> str:

@@ -1,8 +1,8 @@
-"""What a stick store holds, in numbers a person can read."""
+"""What a store holds, in numbers a person can read."""
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 
 from equispec.data.bonds import bond_matrix
 from equispec.data.groups import count_groups
+from equispec.data.properties import PropertyStore
 from equispec.data.store import StickStore
+from equispec.quantities import QUANTITIES
 from equispec.spectra import EDGES
 
 NUMBER = re.compile(r"\d+(\.\d+)?")
@@ -23,7 +25,7 @@ def bonded_elements(z: Int[np.ndarray, "atoms"], pos: Float[np.ndarray, "atoms 3
 
 
 def describe(store: StickStore) -> dict[str, Any]:
-    """Counts, composition, environments, failures, ranges and provenance of a store, as plain data.
+    """Counts, composition, environments, failures, ranges and provenance of a stick store, as plain data.
 
     `absorber`: element of the labelled sites; `elements`: atoms per element; `sizes`: molecules per number of heavy
     atoms; `environments`: labelled sites per sorted list of bonded elements, commonest first; `groups`: molecules per
@@ -65,7 +67,7 @@ def describe(store: StickStore) -> dict[str, Any]:
         "sizes": dict(sorted(Counter(store.sizes).items())),
         "environments": _commonest(environments),
         "groups": count_groups(store.smiles),
-        "failures": _commonest(Counter(NUMBER.sub("…", failure.reason) for failure in store.failures)),
+        "failures": _reasons(failure.reason for failure in store.failures),
         "ionization_potential": _range(potentials),
         "first_transition": _range(first),
         "gap": _range(gaps),
@@ -74,6 +76,37 @@ def describe(store: StickStore) -> dict[str, Any]:
         "provenance": dict(store.attributes),
         "shards": shards,
     }
+
+
+def describe_properties(store: PropertyStore) -> dict[str, Any]:
+    """Counts, composition, failures, ranges and provenance of a property store, as plain data.
+
+    `elements`: atoms per element; `sizes`: molecules per number of heavy atoms; `charges`, `multiplicities`: molecules
+    per value; `properties`: unit, smallest and largest number of each, of all atoms and components; `failures`:
+    molecules without a label per reason, its numbers left out.
+    """
+
+    def described(name: str) -> dict[str, Any]:
+        values = store.values(name)
+        return {"unit": QUANTITIES[name].unit, "range": [float(values.min()), float(values.max())]}
+
+    return {
+        "molecules": len(store),
+        "elements": dict(sorted(Counter(chemical_symbols[z] for z in store.z).items())),
+        "sizes": dict(sorted(Counter(store.sizes).items())),
+        "charges": dict(sorted(Counter(store.total_charges).items())),
+        "multiplicities": dict(sorted(Counter(store.multiplicities).items())),
+        "properties": {name: described(name) for name in store.names},
+        "failures": _reasons(store.failures.values()),
+        "bytes": store.path.stat().st_size,
+        "sha256": store.sha256,
+        "provenance": dict(store.attributes),
+    }
+
+
+def _reasons(texts: Iterable[str]) -> dict[str, int]:
+    """How often each reason occurs, whatever numbers are in it."""
+    return _commonest(Counter(NUMBER.sub("…", text) for text in texts))
 
 
 def _commonest(counts: Counter[str]) -> dict[str, int]:

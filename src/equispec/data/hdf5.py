@@ -7,7 +7,7 @@ and every other attribute and is compared on opening.
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,31 @@ def read_hdf5(path: str | Path, format: str, versions: Collection[int], what: st
             return HashedFile(path, attributes, sha256, tuple(arrays))
     except (OSError, KeyError) as error:
         raise InputError(f"{path}: not a readable {what} ({error})") from None
+
+
+def format_of(path: str | Path) -> str | None:
+    """The format that a file of `write_hdf5` names; None for a folder and for files of other kinds."""
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs["format"])
+    except (OSError, KeyError):
+        return None
+
+
+def joined(parts: Sequence[Any], dtype: str, *shape: int) -> np.ndarray:
+    """Ragged parts, each [n, *shape], one after the other."""
+    return np.concatenate([np.zeros((0, *shape), dtype), *(np.asarray(part, dtype) for part in parts)])
+
+
+def offsets(sizes: Sequence[int]) -> np.ndarray:
+    """Where each of the parts of `joined` begins, and the end of the last one."""
+    return np.concatenate([[0], np.cumsum(sizes, dtype="<i8")]).astype("<i8")
+
+
+def texts(strings: Sequence[str]) -> np.ndarray:
+    """Strings of a fixed width, UTF-8."""
+    encoded = [string.encode() for string in strings]
+    return np.array(encoded, f"S{max(map(len, encoded), default=1) or 1}")
 
 
 def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,17 +11,14 @@ samples give the same bytes. The file holds, with a hash of it all (see `equispe
 """
 
 import itertools
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
-from equispec.data.hdf5 import read_hdf5, write_hdf5
+from equispec.data.hdf5 import joined, offsets, read_hdf5, texts, write_hdf5
 from equispec.errors import InputError
 from equispec.quantities import QUANTITIES
 
@@ -73,20 +70,12 @@ def write_properties(
         raise InputError(f"{path}: cannot hold {', '.join(unknown)}; known properties: {', '.join(STORABLE)}")
     for sample in ordered:
         _check(sample, names)
-
-    def joined(parts: list[Any], dtype: str, *shape: int) -> np.ndarray:
-        return np.concatenate([np.zeros((0, *shape), dtype), *(np.asarray(part, dtype) for part in parts)])
-
-    def texts(strings: list[str]) -> np.ndarray:
-        encoded = [string.encode() for string in strings]
-        return np.array(encoded, f"S{max(map(len, encoded), default=1) or 1}")
-
     arrays = {
         "molecules/id": np.array([sample.id for sample in ordered], "<i8"),
         "molecules/smiles": texts([sample.smiles for sample in ordered]),
         "molecules/charge": np.array([sample.charge for sample in ordered], "<i4"),
         "molecules/multiplicity": np.array([sample.multiplicity for sample in ordered], "<i4"),
-        "molecules/atom_offset": np.cumsum([0, *(len(sample.z) for sample in ordered)], dtype="<i8"),
+        "molecules/atom_offset": offsets([len(sample.z) for sample in ordered]),
         "atoms/z": joined([sample.z for sample in ordered], "|u1"),
         "atoms/pos": joined([sample.pos for sample in ordered], "<f8", 3),
         "failures/molecule": np.array([molecule for molecule, _ in failed], "<i8"),
@@ -117,8 +106,9 @@ def _check(sample: PropertySample, names: list[str]) -> None:
 class PropertyStore:
     """A property store in memory: `len(store)` molecules, `store[i]` the i-th PropertySample, `store.ids` their ids.
 
-    `names`: the properties that every molecule has; `values(name)` one of them for the whole store; `failures`: id and
-    reason of molecules without a label. Raises InputError for a missing, truncated, altered or foreign file.
+    `names`: the properties that every molecule has; `values(name)` one of them for the whole store; `z` [atoms] of the
+    whole store; `smiles`, `total_charges`, `multiplicities` per molecule; `failures`: id and reason of molecules
+    without a label. Raises InputError for a missing, truncated, altered or foreign file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -128,15 +118,18 @@ class PropertyStore:
         self._arrays = {name: file[name][:] for name in file.names}
         file.close()
         self.ids: list[int] = self._arrays["molecules/id"].tolist()
+        self.total_charges: list[int] = self._arrays["molecules/charge"].tolist()
+        self.multiplicities: list[int] = self._arrays["molecules/multiplicity"].tolist()
         self.smiles = [text.decode() for text in self._arrays["molecules/smiles"]]
         reasons = (text.decode() for text in self._arrays["failures/reason"])
         self.failures = dict(zip(self._arrays["failures/molecule"].tolist(), reasons, strict=True))
+        self.z = self._arrays["atoms/z"].astype(np.int64)
         self.names = tuple(name for name in STORABLE if f"properties/{name}" in self._arrays)
 
     @property
     def sizes(self) -> list[int]:
         """Atoms other than hydrogen, per molecule."""
-        heavy = np.concatenate([[0], np.cumsum(self._arrays["atoms/z"] != 1)])
+        heavy = np.concatenate([[0], np.cumsum(self.z != 1)])
         return np.diff(heavy[self._arrays["molecules/atom_offset"]]).tolist()
 
     def values(self, name: str) -> np.ndarray:
@@ -162,42 +155,12 @@ class PropertyStore:
         return PropertySample(
             id=self.ids[i],
             smiles=self.smiles[i],
-            z=self._arrays["atoms/z"][atoms].astype(np.int64),
+            z=self.z[atoms].copy(),
             pos=self._arrays["atoms/pos"][atoms].copy(),
-            charge=int(self._arrays["molecules/charge"][i]),
-            multiplicity=int(self._arrays["molecules/multiplicity"][i]),
+            charge=self.total_charges[i],
+            multiplicity=self.multiplicities[i],
             properties={
                 name: np.array(self.values(name)[atoms if QUANTITIES[name].scope == "atom" else i])
                 for name in self.names
             },
         )
-
-
-def describe_properties(store: PropertyStore) -> dict[str, Any]:
-    """Counts, composition, ranges and provenance of a property store, as plain data.
-
-    `elements`: atoms per element; `sizes`: molecules per number of heavy atoms; `charges`, `multiplicities`: molecules
-    per value; `properties`: unit, smallest and largest number of each (of all components); `failures`: molecules per
-    reason, commonest first.
-    """
-    arrays = store._arrays
-
-    def counted(values: np.ndarray) -> dict[Any, int]:
-        return dict(sorted(Counter(values.tolist()).items()))
-
-    def described(name: str) -> dict[str, Any]:
-        values = store.values(name)
-        return {"unit": QUANTITIES[name].unit, "range": [float(values.min()), float(values.max())]}
-
-    return {
-        "molecules": len(store),
-        "atoms": len(arrays["atoms/z"]),
-        "elements": dict(sorted((chemical_symbols[z], n) for z, n in counted(arrays["atoms/z"]).items())),
-        "sizes": counted(np.array(store.sizes, int)),
-        "charges": counted(arrays["molecules/charge"]),
-        "multiplicities": counted(arrays["molecules/multiplicity"]),
-        "properties": {name: described(name) for name in store.names},
-        "failures": dict(Counter(store.failures.values()).most_common()),
-        "sha256": store.sha256,
-        "provenance": dict(store.attributes),
-    }

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from equispec.data.hdf5 import read_hdf5, write_hdf5
+from equispec.data.hdf5 import joined, offsets, read_hdf5, texts, write_hdf5
 from equispec.data.sample import Failure, Sample, SiteSticks, check_sample
 from equispec.errors import InputError
 from equispec.spectra import EDGES
@@ -92,17 +92,6 @@ def _check_failures(failures: Sequence[Failure], samples: Sequence[Sample], core
 
 def _arrays(samples: list[Sample], failures: list[Failure]) -> dict[str, np.ndarray]:
     sites = [site for sample in samples for site in sample.sites]
-
-    def joined(parts: list[Any], dtype: str, *shape: int) -> np.ndarray:
-        return np.concatenate([np.zeros((0, *shape), dtype), *(np.asarray(part, dtype) for part in parts)])
-
-    def offsets(sizes: list[int]) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(sizes, dtype="<i8")]).astype("<i8")
-
-    def texts(strings: list[str]) -> np.ndarray:
-        encoded = [string.encode() for string in strings]
-        return np.array(encoded, f"S{max(map(len, encoded), default=1) or 1}")
-
     arrays = {
         "molecules/id": np.array([sample.id for sample in samples], "<i8"),
         "molecules/smiles": texts([sample.smiles for sample in samples]),

@@ -97,35 +97,32 @@ def relax(
     return atoms.positions
 
 
-def xtb_provenance(relaxed: bool = False) -> dict[str, str | float]:
-    """Attributes of a store of these properties; `relaxed`: whether the structures were relaxed before.
+def xtb_provenance(relaxed: bool = False, polarizability: bool = False) -> dict[str, str | float]:
+    """Attributes of a store of these labels; `relaxed`: whether the structures were relaxed before.
 
-    Raises InputError where tblite is missing.
+    `settings_sha256` differs for any two sets of labels that do not belong into one store. Raises InputError where
+    tblite is missing.
     """
     _tblite()
-    settings = {
-        "method": METHOD,
-        "tblite": version("tblite"),
-        "accuracy": ACCURACY,
-        "field": FIELD,
-        "relaxed_to": FORCE if relaxed else None,
-    }
-    geometry = f"relaxed by the same method to forces below {FORCE} eV/Å" if relaxed else "as given"
+    program = f"tblite {version('tblite')}"
+    settings = [METHOD, program, ACCURACY, FORCE if relaxed else None, FIELD if polarizability else None]
+    fields = f"; polarizability by central differences of the dipole, fields ±{FIELD:g} Ha/(e·bohr)"
+    geometry = f"relaxed by the same method to forces below {FORCE:g} eV/Å" if relaxed else "as given"
     return {
         "method": METHOD,
         "units": "positions Å; energy eV; forces eV/Å; dipole e·Å; charges e; polarizability Å³",
         "protocol": (
-            f"{METHOD} with tblite, accuracy {ACCURACY:g}, electronic temperature 300 K, no solvent; Mulliken charges; "
-            f"dipole about the centre of mass; polarizability by central differences of the dipole in fields of "
-            f"±{FIELD:g} Ha/(e·bohr); geometries {geometry}."
+            f"{METHOD}, accuracy {ACCURACY:g}, electronic temperature 300 K, no solvent; Mulliken charges; dipole "
+            f"about the centre of mass{fields if polarizability else ''}; geometries {geometry}."
         ),
-        "source": f"calculated by equispec {version('equispec')} with tblite {version('tblite')}",
-        "licence": "as the structures; tblite (LGPL-3.0-or-later) puts no terms on its results",
+        "program": program,
+        "settings_sha256": hashlib.sha256(json.dumps(settings).encode()).hexdigest(),
+        "source": "own calculation with equispec",
+        "licence": "MIT",
         "citation": (
-            "C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019), doi:10.1021/acs.jctc.8b01176."
+            "C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019), doi:10.1021/acs.jctc.8b01176 "
+            "(GFN2-xTB); tblite; equispec"
         ),
-        "tblite_version": version("tblite"),
-        "settings_sha256": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
     }
 
 
