@@ -7,8 +7,11 @@ import pytest
 import yaml
 from ase.build import molecule
 
+from equispec.data.convert import convert
 from equispec.data.sample import Sample, SiteSticks
 from equispec.data.store import write_store
+from equispec.errors import DataWarning
+from published_files import write_published
 
 MOLECULES = ("CH4", "C2H6", "C2H4", "C2H2", "CH3OH", "H2CO", "HCN", "CO2", "C3H8", "CH3CN", "HCOOH", "C6H6")
 
@@ -43,6 +46,16 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = dict.fromkeys(("units", "protocol", "source", "licence", "citation"), "made up for tests")
     write_store(path, samples, {"edge": "C-K", "energy_shift": -6.6, **texts})
     return path
+
+
+@pytest.fixture(scope="session")
+def published_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store converted from files in the layout of the published data."""
+    folder = tmp_path_factory.mktemp("published")
+    files = write_published(folder)
+    with pytest.warns(DataWarning):
+        convert("published-eigen", files.eigen, folder / "store.h5", files.npz)
+    return folder / "store.h5"
 
 
 @pytest.fixture

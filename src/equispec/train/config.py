@@ -1,5 +1,6 @@
 """The training configuration, as written in YAML."""
 
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -35,9 +36,21 @@ class DataConfig(Config):
     )
     split: SplitConfig = SplitConfig()
     broadening: BroadeningConfig = BroadeningConfig()
+    normalization: float | str = Field(
+        "mean",
+        description="what intensities are divided by: their mean over the training sites, the constant that came with "
+        "published data, or a number; squared errors scale with its inverse square",
+    )
     train_sites: PositiveInt | None = Field(
         None, description="use only about this many training sites (learning curve)"
     )
+
+    @field_validator("normalization", mode="before")
+    @classmethod
+    def _known_or_positive(cls, value: Any) -> Any:
+        if value in ("mean", "published") or (isinstance(value, int | float) and 0 < value < math.inf):
+            return value
+        raise ValueError("it must be mean, published or a positive number")
 
 
 class OptimConfig(Config):

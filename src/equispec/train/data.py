@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from equispec.data.split import hash_order, split_ids
 from equispec.data.store import StickStore
 from equispec.errors import InputError
 from equispec.graph import AtomGraph, collate
-from equispec.spectra import EDGES, Broadening, EnergyGrid, broaden_sticks
+from equispec.spectra import Broadening, EnergyGrid, broaden_sticks
 from equispec.train.config import DataConfig
 
 
@@ -38,9 +38,20 @@ class Reference:
         return sum(len(sample.sites) for sample in self.samples)
 
 
-def load_reference(samples: Sequence[Sample], grid: EnergyGrid, broadening: Broadening, edge: str) -> Reference:
-    """Broaden the sticks of every site onto the grid, on the edge's aligned energy scale."""
-    shift = EDGES[edge].shift
+@dataclass(frozen=True)
+class LabelledData:
+    """The samples of a store by split ("train", "valid", "test"), with the attributes of the store.
+
+    `diagonal`: only xx, yy and zz of the tensors are known.
+    """
+
+    splits: dict[str, list[Sample]]
+    attributes: dict[str, Any]
+    diagonal: bool
+
+
+def load_reference(samples: Sequence[Sample], grid: EnergyGrid, broadening: Broadening, shift: float) -> Reference:
+    """Broaden the sticks of every site onto the grid, on the energy scale that `shift` (eV) aligns."""
     tensors = [
         np.stack(
             [
@@ -54,7 +65,12 @@ def load_reference(samples: Sequence[Sample], grid: EnergyGrid, broadening: Broa
 
 
 def read_splits(config: DataConfig) -> dict[str, list[Sample]]:
-    """The samples of the store by split ("train", "valid", "test"); raises InputError for an empty split."""
+    """The samples of the store by split; raises InputError for an empty split."""
+    return read_data(config).splits
+
+
+def read_data(config: DataConfig) -> LabelledData:
+    """The samples of the store by split, and what it says of them; raises InputError for an empty split."""
     with StickStore(config.store, config.shards) as store:
         if config.sha256 not in (None, store.sha256):
             raise InputError(
@@ -69,7 +85,7 @@ def read_splits(config: DataConfig) -> dict[str, list[Sample]]:
     for name in ("train", "valid"):
         if not splits[name]:
             raise InputError(f"{config.store}: the {name} split is empty; choose larger fractions or another split")
-    return splits
+    return LabelledData(splits, store.attributes, store.diagonal)
 
 
 def _first_sites(samples: list[Sample], n_sites: int, seed: int) -> list[Sample]:

@@ -18,17 +18,16 @@ from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheck
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from equispec.checkpoint import Checkpoint, load_model, save_model
-from equispec.data.sample import Sample
 from equispec.data.statistics import SpectrumStatistics
 from equispec.data.store import StickStore
-from equispec.errors import InputError
+from equispec.errors import ConfigError, InputError
 from equispec.heads.spectrum_config import SiteSpectrumConfig
 from equispec.model import Model, build, parameter_count
 from equispec.predict import model_folder
-from equispec.spectra import EDGES, Broadening
+from equispec.spectra import Broadening
 from equispec.train.callbacks import LastingEarlyStopping, MetricsTable
-from equispec.train.config import TrainingConfig, load_config
-from equispec.train.data import SpectraDataset, fixed_loader, load_reference, read_splits, train_loader
+from equispec.train.config import DataConfig, TrainingConfig, load_config
+from equispec.train.data import LabelledData, SpectraDataset, fixed_loader, load_reference, read_data, train_loader
 from equispec.train.module import SpectraModule
 
 LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
@@ -94,7 +93,7 @@ class _Prepared:
     """What a run works with: the model before its first step, and the data."""
 
     model: Model
-    splits: dict[str, list[Sample]]
+    data: LabelledData
     statistics: SpectrumStatistics
     datasets: dict[str, SpectraDataset]
     initial: Checkpoint | None
@@ -106,27 +105,45 @@ def _prepare(config: TrainingConfig) -> _Prepared:
     grid = head.energy_grid
     broadening = Broadening(**config.data.broadening.model_dump())
     initial = None if config.train.init is None else load_model(model_folder(config.train.init), torch.float32)
-    splits = read_splits(config.data)
+    data = read_data(config.data)
+    if (edge := data.attributes["edge"]) != head.edge:
+        raise ConfigError(f"{config.data.store} holds {edge} spectra; the model is for the {head.edge} edge")
+    splits = data.splits
     if initial is not None and (spoilt := sorted(_seen(initial) & {sample.id for sample in splits["test"]})):
         raise InputError(
             f"the run cannot start from model {initial.name!r}: it was trained on {len(spoilt)} of the molecules to "
             f"test on, such as {spoilt[0]}; use the split that it was trained with"
         )
-    references = {name: load_reference(splits[name], grid, broadening, head.edge) for name in ("train", "valid")}
-    statistics = SpectrumStatistics.measure(splits["train"], np.concatenate(references["train"].tensors))
+    shift = data.attributes["energy_shift"]
+    references = {name: load_reference(splits[name], grid, broadening, shift) for name in ("train", "valid")}
+    tensors, scale = np.concatenate(references["train"].tensors), _intensity_scale(config.data, data)
+    statistics = SpectrumStatistics.measure(splits["train"], tensors, scale)
 
     # all randomness is here: the weights. The order of the data comes from (seed, epoch) alone
     torch.manual_seed(config.train.seed)
     model = build(config.model)
+    if model.directional and data.diagonal and config.train.directions == "random":
+        raise ConfigError(f"{config.data.store} has spectra along x, y and z only: train.directions cannot be random")
     for module in model.heads.values():
         module.initialise(statistics)  # type: ignore[operator]
     if initial is not None:
         _start_from(model, initial)
     datasets = {
-        name: SpectraDataset(reference, statistics.mean_intensity, model.cutoff, model.max_neighbors)
+        name: SpectraDataset(reference, statistics.intensity_scale, model.cutoff, model.max_neighbors)
         for name, reference in references.items()
     }
-    return _Prepared(model, splits, statistics, datasets, initial)
+    return _Prepared(model, data, statistics, datasets, initial)
+
+
+def _intensity_scale(config: DataConfig, data: LabelledData) -> float | None:
+    """What intensities are divided by; None: their mean."""
+    if isinstance(config.normalization, float):
+        return config.normalization
+    if config.normalization == "mean":
+        return None
+    if "published_intensity" not in data.attributes:
+        raise ConfigError(f"{config.store} comes with no published constant: data.normalization is mean or a number")
+    return data.attributes["published_intensity"]
 
 
 def _start_from(model: Model, initial: Checkpoint) -> None:
@@ -153,7 +170,7 @@ def _fit(config: TrainingConfig, prepared: _Prepared, run: Path, checkpoint: Pat
     assert isinstance(head, SiteSpectrumConfig)
     model, statistics = prepared.model, prepared.statistics
     sites_per_batch = statistics.n_sites / statistics.n_molecules * config.train.batch_size
-    module = SpectraModule(model, config.train, head.energy_grid, sites_per_batch)
+    module = SpectraModule(model, config.train, head.energy_grid, sites_per_batch, prepared.data.diagonal)
     repeats = 3 if model.directional and config.train.directions == "separate" else 1
     trainer = _trainer(config, run, progress)
     with warnings.catch_warnings():
@@ -208,19 +225,21 @@ def _trainer(config: TrainingConfig, run: Path, progress: bool) -> pl.Trainer:
 def _save_best(config: TrainingConfig, run: Path, prepared: _Prepared) -> Path:
     """Put the best averaged weights into the model and write the model folder and the split."""
     model, statistics, initial = prepared.model, prepared.statistics, prepared.initial
+    attributes = prepared.data.attributes
     saved = torch.load(run / BEST, weights_only=True, map_location="cpu")
     state = saved["state_dict"]
     model.load_state_dict({k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")})
-    ids = {name: [sample.id for sample in samples] for name, samples in prepared.splits.items()}
+    ids = {name: [sample.id for sample in samples] for name, samples in prepared.data.splits.items()}
     (run / "split.json").write_text(json.dumps(ids) + "\n", encoding="utf-8")
     head = config.model.heads[0]
     assert isinstance(head, SiteSpectrumConfig)
     metadata = {
         "edge": head.edge,
-        "shift_eV": EDGES[head.edge].shift,
+        "shift_eV": attributes["energy_shift"],
         "broadening": config.data.broadening.model_dump(),
-        "intensity_unit": "1/eV; times intensity_scale: (e a0)^2/eV",
-        "intensity_scale": statistics.mean_intensity,
+        "intensity_unit": f"1/eV; times intensity_scale: {attributes.get('intensity_unit', '(e a0)^2/eV')}",
+        "intensity_scale": statistics.intensity_scale,
+        "normalization": config.data.normalization,
         "statistics": statistics.to_dict(),
         "parameters": parameter_count(model),
         "training": {
