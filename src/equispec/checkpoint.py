@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from equispec import __version__
 from equispec.config import Config
+from equispec.data.domain import Domain
 from equispec.errors import InputError
 from equispec.model import Model, ModelConfig, build
 from equispec.quantities import QUANTITIES
+from equispec.spectra.calibration import BandCalibration
 
 FORMAT = 1
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -49,6 +51,20 @@ class _Widths(Config):
     ramp: PositiveFloat
 
 
+class Calibration(Config):
+    """What `equispec models calibrate` adds to the metadata of a trained model; it holds for exactly these weights.
+
+    `split` of the model's own data, with its numbers of molecules and sites, and the hash of that store.
+    """
+
+    split: str
+    molecules: int
+    sites: int
+    data_sha256: str
+    band: BandCalibration
+    domain: Domain
+
+
 class _Metadata(_Open):
     """The entries of the metadata that predictions rest on."""
 
@@ -56,6 +72,7 @@ class _Metadata(_Open):
     intensity_scale: PositiveFloat | None = None
     broadening: _Widths | None = None
     statistics: _Domain | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -186,8 +203,9 @@ def merge_models(folders: Sequence[Path], target: Path) -> str:
             if member.metadata.get(key) != first.metadata.get(key):
                 raise InputError(f"{folder} and {folders[0]} were trained on different spectra ({key} differs)")
     trainings = [member.metadata["training"] for member in members]
+    outdated = ("calibration", "metrics")  # they belong to the single member
     metadata = {
-        **first.metadata,
+        **{key: value for key, value in first.metadata.items() if key not in outdated},
         "parameters": sum(member.metadata["parameters"] for member in members),
         "training": {
             **trainings[0],

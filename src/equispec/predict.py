@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,28 @@ from ase.data import chemical_symbols
 from jaxtyping import Float
 from torch import Tensor
 
-from equispec.checkpoint import Checkpoint, load_members
+from equispec.checkpoint import Calibration, Checkpoint, load_members
 from equispec.data.atoms import centred, check_structure, graphs_from_many
+from equispec.data.domain import disagreement, sentence
 from equispec.data.structures import SOURCE, atoms_from_smiles, read_structures
 from equispec.errors import DomainWarning, InputError
 from equispec.graph import AtomGraph, along_directions
 from equispec.spectra import (
     EDGES,
     QUADRATIC_DIRECTIONS,
+    Band,
     Broadening,
     SiteSpectra,
     spectra_meta,
     tensor_from_directions,
 )
+from equispec.spectra.calibration import LEVEL
 
 SHIPPED = Path(__file__).parent / "assets" / "models"
 BATCH_ATOMS = 1000  # atoms per batch: bounds the memory, whatever the number of structures
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
+Tensors = Float[np.ndarray, "sites energy 3 3"]
 Structure = Atoms | str | Path  # a structure, a file that ASE reads, or a SMILES
 
 
@@ -105,6 +110,9 @@ class Predictor:
         self.energies: Float[np.ndarray, "energy"] = first.model.config.heads[0].energy_grid.energies  # type: ignore
         parameter = next(first.model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
+        # a calibration is that of one folder: it says nothing of an ensemble put together from several
+        own = first.metadata.get("calibration") if len({(m.name, m.hash) for m in members}) == 1 else None
+        self.calibration: Calibration | None = None if own is None else Calibration.parse(own, "calibration")
 
     @property
     def name(self) -> str:
@@ -138,21 +146,42 @@ class Predictor:
         edge: str | None = None,
         sites: Sequence[int] | None = None,
         direction: Sequence[float | int] | None = None,
+        level: float | None = None,
     ) -> Iterator[SiteSpectra]:
         """The spectra of many structures, in their order, as they come: memory does not grow with their number.
 
+        `level`: probability with which the band of a calibrated model holds first principles, 0.9 by default.
         `direction`: where the tensors must agree exactly with a directional model, which no tensor does everywhere;
         they are corrected by the smallest matrix that brings this about. Tensor models need no such correction.
         """
         self._check_edge(edge)
         n = None if direction is None else _unit_vector(direction)
+        if level is not None and self.calibration is None:
+            raise InputError(
+                f"model {self.name!r} has no band: it is not calibrated; see equispec models calibrate --help"
+            )
         for batch in _batches(structures):
-            graph = self._graph(batch, sites)
-            tensor = self._tensor(graph)
+            graph, concerns = self._graph(batch, sites)
+            tensor, spread = self._tensor(graph)
+            band = None
+            if self.calibration is not None:
+                band = self.calibration.band.band(self.energies, tensor, spread, LEVEL if level is None else level)
             if n is not None and self.directional:
-                exact = self._along(graph, n[None])[0]
+                exact = self._along(graph, n[None]).mean(0, dtype=np.float64)[0]
                 tensor = tensor + (exact - tensor @ n @ n)[..., None, None] * np.outer(n, n)
-            yield from self._unpack(batch, graph, tensor)
+            yield from self._unpack(batch, graph, tensor, spread, concerns, band)
+
+    def spread(self, structures: Iterable[Atoms]) -> Iterator[tuple[Tensors, Tensors]]:
+        """Of many structures, as they come: T(E) of all absorbers, and the spread of the members about it.
+
+        The spread is the sum of the squared departures of the members from their mean over their number less one, a
+        positive semidefinite matrix at every energy; zero for a single member.
+        """
+        for batch in _batches(structures):
+            graph, _ = self._graph(batch, None)
+            tensor, spread = self._tensor(graph)
+            for rows in _rows(graph, len(batch)):
+                yield tensor[rows], spread[rows]
 
     def along(
         self, structure: Structure, direction: Sequence[float | int], sites: Sequence[int] | None = None
@@ -161,7 +190,7 @@ class Predictor:
         n = _unit_vector(direction)
         if not self.directional:
             return self.spectrum(structure, sites=sites).tensor @ n @ n
-        return self._along(self._graph([_as_atoms(structure)], sites), n[None])[0]
+        return self._along(self._graph([_as_atoms(structure)], sites)[0], n[None]).mean(0, dtype=np.float64)[0]
 
     def _check_edge(self, edge: str | None) -> None:
         if edge is not None and edge not in EDGES:
@@ -169,13 +198,14 @@ class Predictor:
         if edge is not None and edge != self.edge:
             raise InputError(f"model {self.members[0].name!r} predicts the {self.edge} edge, not {edge}")
 
-    def _graph(self, batch: Sequence[Atoms], sites: Sequence[int] | None) -> AtomGraph:
+    def _graph(self, batch: Sequence[Atoms], sites: Sequence[int] | None) -> tuple[AtomGraph, list["_Concerns"]]:
+        """The structures with their absorbers, and in what each of them lies outside the domain of the model."""
         model, element = self.members[0].model, EDGES[self.edge]
-        masks = []
+        masks, concerns = [], []
         for atoms in batch:
             where = structure_name(atoms)
             check_structure(atoms, where, allow_periodic=self.members[0].metadata.get("periodic", False))
-            self._check_domain(atoms, where)
+            self._check_capacity(atoms, where)
             mask = atoms.numbers == element.z
             if not mask.any():
                 raise InputError(f"{where}: no {element.element} atom, so there is no {self.edge} edge")
@@ -188,22 +218,34 @@ class Predictor:
                     raise InputError(f"{where}: atom {wrong[0]} is not a {element.element} atom; allowed: {allowed}")
                 mask = np.isin(np.arange(len(atoms)), sites)
             masks.append(mask)
+            concerns.append(self._concerns(atoms, np.flatnonzero(mask)))
+            for concern in concerns[-1].sentences:
+                warnings.warn(f"{where}: {concern}", DomainWarning, stacklevel=2)
         if self.dtype != torch.float64:
             batch = [centred(atoms) for atoms in batch]
         graph = graphs_from_many(batch, model.cutoff, model.max_neighbors, self.dtype)
-        return graph.with_atom_data(absorber=torch.as_tensor(np.concatenate(masks))).to(self.device)
+        return graph.with_atom_data(absorber=torch.as_tensor(np.concatenate(masks))).to(self.device), concerns
 
-    def _check_domain(self, atoms: Atoms, where: str) -> None:
+    def _check_capacity(self, atoms: Atoms, where: str) -> None:
         capacity = getattr(self.members[0].model.backbone, "max_z", None)
         if capacity is not None and atoms.numbers.max() > capacity:
             raise InputError(
                 f"{where}: atomic number {atoms.numbers.max()}; this model knows elements up to {capacity}"
             )
-        for concern in self.concerns(atoms):
-            warnings.warn(f"{where}: {concern}", DomainWarning, stacklevel=2)
 
     def concerns(self, atoms: Atoms) -> list[str]:
-        """In what the structure differs from everything the model was trained on; empty if in nothing we know of."""
+        """In what the structure differs from everything the model was trained on; empty if in nothing we know of.
+
+        Elements, size, charge and spin, and of a calibrated model the surroundings of the absorbers. That its members
+        disagree more than on validation molecules shows only in a prediction (`outside_domain` in its metadata).
+        """
+        return self._concerns(atoms, np.flatnonzero(atoms.numbers == EDGES[self.edge].z)).sentences
+
+    def _concerns(self, atoms: Atoms, sites: np.ndarray) -> "_Concerns":
+        about_sites = {} if self.calibration is None else self.calibration.domain.concerns(atoms, sites)
+        return _Concerns(self._of_composition(atoms), about_sites)
+
+    def _of_composition(self, atoms: Atoms) -> list[str]:
         known = self.members[0].metadata.get("statistics")
         if known is None:
             return []
@@ -223,21 +265,26 @@ class Predictor:
             found.append(f"spin multiplicity {atoms.info['spin']}; it was trained on closed shells")
         return found
 
-    def _tensor(self, graph: AtomGraph) -> Float[np.ndarray, "sites E 3 3"]:
-        """The mean over the members; a directional model answers for six directions, which define a tensor."""
+    def _tensor(self, graph: AtomGraph) -> tuple[Tensors, Tensors]:
+        """Mean and spread (see `spread`); a directional model answers for six directions, which define a tensor."""
         if self.directional:
-            return tensor_from_directions(self._along(graph, QUADRATIC_DIRECTIONS))
-        return self._mean(graph, "absorption_tensor")
+            members = tensor_from_directions(
+                np.moveaxis(self._along(graph, QUADRATIC_DIRECTIONS), 1, 0).astype(np.float64)
+            )
+        else:
+            members = self._members(graph, "absorption_tensor").cpu().numpy()
+        mean = members.mean(axis=0, dtype=np.float64)
+        return mean, _sum_of_squares(members - mean.astype(members.dtype)) / max(len(members) - 1, 1)
 
     def _along(
         self, graph: AtomGraph, directions: Float[np.ndarray, "directions 3"]
-    ) -> Float[np.ndarray, "directions sites E"]:
+    ) -> Float[np.ndarray, "members directions sites E"]:
         asked = along_directions(graph, torch.as_tensor(directions, dtype=self.dtype, device=self.device))
-        values = self._mean(asked, "absorption")
-        return values.reshape(len(directions), -1, values.shape[-1])
+        values = self._members(asked, "absorption").cpu().numpy()
+        return values.reshape(len(self.members), len(directions), -1, values.shape[-1])
 
-    def _mean(self, graph: AtomGraph, quantity: str) -> np.ndarray:
-        """The mean over the members, in the intensity unit of the first."""
+    def _members(self, graph: AtomGraph, quantity: str) -> Tensor:
+        """The quantity of every member [members, ...], in the intensity unit of the first."""
         unit = self.members[0].metadata.get("intensity_scale", 1.0)
 
         def evaluate(member: Checkpoint) -> Tensor:
@@ -255,25 +302,42 @@ class Predictor:
                     values = list(pool.map(evaluate, self.members))
             finally:
                 torch.set_num_threads(threads)
-        return torch.stack(values).mean(0).double().cpu().numpy()
+        return torch.stack(values)
 
-    def _unpack(self, batch: Sequence[Atoms], graph: AtomGraph, tensor: np.ndarray) -> Iterator[SiteSpectra]:
-        mask, system = graph.atom_data["absorber"], graph.system
-        counts = torch.bincount(system[mask], minlength=len(batch)).cumsum(0).tolist()
-        tensors = np.split(tensor, counts[:-1])
+    def _unpack(
+        self,
+        batch: Sequence[Atoms],
+        graph: AtomGraph,
+        tensor: Tensors,
+        spread: Tensors,
+        concerns: Sequence["_Concerns"],
+        band: Band | None,
+    ) -> Iterator[SiteSpectra]:
         starts = np.cumsum([0, *(len(atoms) for atoms in batch)])
-        flags = mask.cpu().numpy()
-        for i, atoms in enumerate(batch):
+        flags = graph.atom_data["absorber"].cpu().numpy()
+        for i, (atoms, rows) in enumerate(zip(batch, _rows(graph, len(batch)), strict=True)):
+            sites = np.flatnonzero(flags[starts[i] : starts[i + 1]])
+            found = concerns[i].plus(self._disagreement(sites, spread[rows]))
+            for concern in found.sentences[len(concerns[i].sentences) :]:
+                warnings.warn(f"{structure_name(atoms)}: {concern}", DomainWarning, stacklevel=2)
             yield SiteSpectra(
                 energy=self.energies,
-                tensor=tensors[i],
-                sites=np.flatnonzero(flags[starts[i] : starts[i + 1]]),
+                tensor=tensor[rows],
+                sites=sites,
                 z=atoms.numbers.astype(np.int64),
                 pos=atoms.positions.copy(),
-                meta=self._meta(atoms),
+                meta=self._meta(atoms, found),
+                band=None if band is None else band.select(rows),
             )
 
-    def _meta(self, atoms: Atoms) -> dict[str, Any]:
+    def _disagreement(self, sites: np.ndarray, spread: Tensors) -> dict[str, list[int]]:
+        limit = None if self.calibration is None else self.calibration.domain.disagreement
+        if limit is None:
+            return {}
+        worst = sites[disagreement(spread) > limit].tolist()
+        return {"the members of the ensemble disagree more than on validation molecules": worst} if worst else {}
+
+    def _meta(self, atoms: Atoms, concerns: "_Concerns") -> dict[str, Any]:
         metadata = self.members[0].metadata
         widths = metadata.get("broadening")
         meta = spectra_meta(
@@ -284,12 +348,50 @@ class Predictor:
             broadening=Broadening(**widths) if widths else None,
             shift=metadata.get("shift_eV"),
         )
-        meta |= {"structure": structure_name(atoms), "outside_domain": self.concerns(atoms)}
+        meta |= {"structure": structure_name(atoms), "outside_domain": concerns.sentences}
+        if self.calibration is not None:
+            meta["flagged_sites"] = concerns.flagged
         if "intensity_scale" in metadata:  # times the intensities: (e a0)²/eV
             meta["intensity_scale"] = metadata["intensity_scale"]
         if self.directional:
             meta["tensor"] = "fitted to six directions of a directional model"
         return meta
+
+
+@dataclass(frozen=True)
+class _Concerns:
+    """What speaks against a structure: sentences about all of it, and remarks with the sites that they are about."""
+
+    composition: list[str]
+    about_sites: dict[str, list[int]]
+
+    def plus(self, about_sites: dict[str, list[int]]) -> "_Concerns":
+        return _Concerns(self.composition, {**self.about_sites, **about_sites})
+
+    @property
+    def sentences(self) -> list[str]:
+        return [*self.composition, *(sentence(remark, sites) for remark, sites in self.about_sites.items())]
+
+    @property
+    def flagged(self) -> list[int]:
+        return sorted({site for sites in self.about_sites.values() for site in sites})
+
+
+def _sum_of_squares(departure: Float[np.ndarray, "members sites energy 3 3"]) -> Tensors:
+    """Σ_m ΔT_m² of symmetric matrices; by components, several times as fast as products of small matrices."""
+    parts = np.ascontiguousarray(np.moveaxis(departure, (-2, -1), (0, 1)))
+    result = np.empty((3, 3, *parts.shape[3:]))
+    for a in range(3):
+        for b in range(a, 3):
+            result[a, b] = result[b, a] = np.einsum("cmse,cmse->se", parts[a], parts[b])
+    return np.moveaxis(result, (0, 1), (-2, -1))
+
+
+def _rows(graph: AtomGraph, n: int) -> list[slice]:
+    """Where the sites of each of the n structures stand among those of the batch."""
+    counts = torch.bincount(graph.system[graph.atom_data["absorber"]], minlength=n)
+    ends = counts.cumsum(0).tolist()
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _spectrum_config(member: Checkpoint) -> dict[str, Any]:

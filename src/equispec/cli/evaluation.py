@@ -45,7 +45,7 @@ def evaluate(
     else:
         columns = ("prediction", "resolution", *(f">{name.lower()}" for name in evaluation_report.HEADINGS))
         scores = [
-            (name, resolution, *(f"{number:.3f}" for number in numbers))
+            (name, resolution, *(evaluation_report.rounded(number) for number in numbers))
             for name, resolution, *numbers in evaluation_report.score_rows(result)
         ]
         found, timing = result.data, result.timing
@@ -56,6 +56,11 @@ def evaluate(
             f"Time: {timing.batched_ms:.1f} ms per molecule in batches, {timing.single_ms:.1f} ms one by one "
             f"({timing.threads} threads, {timing.device})."
         )
+        if result.coverage is not None:
+            title = f"Held by the {100 * result.coverage.level:g} % band (± its mean half-width)"
+            header, held = evaluation_report.coverage_rows(result.coverage)
+            show_table(header[0], *(f">{name.lower()}" for name in header[1:]), title=title, rows=held)
+            print(evaluation_report.flag_text(result.coverage))
         for text in result.notes:
             print(text)
     if record:

@@ -81,6 +81,32 @@ def merge(
     note(f"wrote {output} (weights {digest[:12]})")
 
 
+@models_app.command()
+def calibrate(
+    model: Annotated[str, typer.Argument(help="A shipped model, a model folder or a run.", metavar="MODEL")],
+    data: Annotated[Path, typer.Argument(help="The stick store it was trained on.", metavar="DATA")],
+    split: Annotated[
+        str, typer.Option(help="The split to calibrate on, as stored with the model.", metavar="NAME")
+    ] = "valid",
+) -> None:
+    """Give a trained model its uncertainty: the band of its spectra, and a flag of what it has never seen.
+
+    The result is written into the model folder; merging or training again discards it.
+
+    \b
+    Example:
+      equispec models calibrate ck-tensor data/ck-tp-pbe
+    """
+    from equispec.workflows.calibration import calibrate as run
+
+    found = run(model, data, split)
+    environments = sum(map(len, found.domain.environments.values()))
+    levels = ", ".join(f"{100 * level:g} %" for level in found.band.levels)
+    print(f"Band: {levels}, from {found.sites} sites of {found.molecules} molecules of the {found.split} split.")
+    print(f"Domain: {environments} kinds of atoms with their neighbours, {len(found.domain.bonds)} kinds of bonds.")
+    note(f"wrote the calibration into the folder of {model}")
+
+
 @models_app.command("import")
 def import_model(
     format_name: Annotated[str, typer.Argument(help="Where the weights come from: isd-painn.", metavar="FORMAT")],

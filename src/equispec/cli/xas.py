@@ -12,7 +12,9 @@ import typer
 from equispec.cli.shell import Json, note, show_table
 
 if TYPE_CHECKING:
-    from equispec.spectra import PeakRow, PolarizationLike, SiteSpectra
+    from collections.abc import Callable
+
+    from equispec.spectra import Peak, PeakRow, PolarizationLike, SiteSpectra
 
 
 DEFAULT_MODEL = "ck-tensor"
@@ -56,6 +58,12 @@ def xas(
     fwhm: Annotated[
         float | None, typer.Option(help="One more Gaussian: full width at half maximum (eV).", metavar="EV")
     ] = None,
+    band: Annotated[
+        float | None,
+        typer.Option(
+            help="Level of the band of a calibrated model: 0.5, 0.68, 0.8, 0.9 (default) or 0.95.", metavar="P"
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -72,7 +80,8 @@ def xas(
     """Predict polarised X-ray absorption spectra.
 
     A table of peaks is printed; -o and --plot write files. Several structures go into one .h5 file (/structures/0,
-    /structures/1, ...) or .json file ({"structures": [...]}).
+    /structures/1, ...) or .json file ({"structures": [...]}). A calibrated model gives heights and spectra with the
+    half-width of a band that holds first principles with the probability --band.
 
     \b
     Examples:
@@ -93,6 +102,7 @@ def xas(
         sigma,
         fwhm,
         strict,
+        band,
     )
     with ExitStack() as stack:
         printed = Path(stack.enter_context(TemporaryDirectory(prefix="equispec-")), "spectra.json") if json else None
@@ -116,8 +126,23 @@ def _print_table(spectra: "SiteSpectra", pol: "PolarizationLike", first: bool) -
     from equispec.spectra import peak_rows
 
     rows = peak_rows(spectra, pol)
+    widths = _half_widths(spectra, pol, len(rows))
     columns = ("site", ">first peak (eV)", ">height (1/eV)", "polarised", ">strongest peak (eV)", ">height (1/eV)")
-    show_table(*columns, title=_title(spectra, pol), rows=[_cells(row) for row in rows])
+    show_table(*columns, title=_title(spectra, pol), rows=[_cells(*row) for row in zip(rows, widths, strict=True)])
+    if spectra.band is not None:
+        print(f"± is the half-width of a {100 * spectra.band.level:g} % band.")
+
+
+def _half_widths(spectra: "SiteSpectra", pol: "PolarizationLike", n: int) -> "list[Callable[[Peak], str]]":
+    """Of the total and of every site: the half-width of the band at a peak, in words; nothing without a band."""
+    import numpy as np
+
+    total, sites = spectra.half_width(pol), spectra.site_half_width(pol)
+    if total is None or sites is None:
+        return [lambda _: ""] * n
+    return [
+        lambda peak, width=width: f" ± {np.interp(peak.energy, spectra.energy, width):.3f}" for width in (total, *sites)
+    ]
 
 
 def _print_line(spectra: "SiteSpectra", pol: "PolarizationLike", first: bool) -> None:
@@ -149,7 +174,7 @@ def _title(spectra: "SiteSpectra", pol: "PolarizationLike", named: bool = True) 
     return ", ".join([*parts, f"{meta['edge']} edge", light, f"model {meta['model']} ({meta['model_hash']})"])
 
 
-def _cells(row: "PeakRow") -> tuple[str, ...]:
+def _cells(row: "PeakRow", half_width: "Callable[[Peak], str]") -> tuple[str, ...]:
     index, _, element = row.label.partition("_")
     axis = ""
     if row.anisotropy:
@@ -161,8 +186,8 @@ def _cells(row: "PeakRow") -> tuple[str, ...]:
     return (
         f"{element} {index}".strip(),
         f"{first.energy:.2f}",
-        f"{first.height:.3f}",
+        f"{first.height:.3f}{half_width(first)}",
         axis,
         f"{strongest.energy:.2f}",
-        f"{strongest.height:.3f}",
+        f"{strongest.height:.3f}{half_width(strongest)}",
     )

@@ -1,5 +1,6 @@
 """Spectra: grids, broadening, polarisation, films, comparison, files and plots. Pure functions on NumPy arrays."""
 
+from equispec.spectra.band import Band, equivalent
 from equispec.spectra.broaden import (
     PAPER_SIGMA,
     Broadening,
@@ -51,6 +52,7 @@ __all__ = [
     "PUBLISHED_C_K_GRID",
     "QUADRATIC_DIRECTIONS",
     "Anisotropy",
+    "Band",
     "Broadening",
     "Edge",
     "EnergyGrid",
@@ -72,6 +74,7 @@ __all__ = [
     "check_writable",
     "directional",
     "directional_error",
+    "equivalent",
     "film_intensity",
     "find_peaks",
     "gaussian_matrix",

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from equispec.errors import InputError
+from equispec.spectra.band import Band
 from equispec.spectra.polarization import Polarization, PolarizationLike
 from equispec.spectra.sites import SiteSpectra
 from equispec.spectra.spectrum import Spectrum
@@ -31,10 +32,15 @@ def save_spectra(
 
     polarization: see `Polarization.parse`; None is isotropic. sites: atom indices to write (all by default), and to
     sum in `total`. per_site: also one column per site in .csv and .json.
-    .csv: a `#`-prefixed line of JSON metadata, then `energy_eV,total[,site_<index>_<element>...]`.
-    .json: {"meta", "energy_eV", "total"[, "sites": [{"index", "element", "intensity"}]], "structure": {"z", "pos"}}.
+    .csv: a `#`-prefixed line of JSON metadata, then `energy_eV,total[,site_<index>_<element>...]`, and for spectra
+    with a band `total_half_width[,site_<index>_<element>_half_width...]`.
+    .json: {"meta", "energy_eV", "total"[, "sites": [{"index", "element", "intensity"}]], "structure": {"z", "pos"}},
+    for spectra with a band also "half_width", beside "total" and in every one of "sites".
     .h5: `/energy` [E]; `/sites/index` [S]; `/sites/tensor` [S,E,3,3]; `/molecule/tensor` [E,3,3]; `/structure/{z,pos}`;
-    and, if a polarisation is given, `/intensity` [E] and `/sites/intensity` [S,E]; the metadata are attributes.
+    and, if a polarisation is given, `/intensity` [E] and `/sites/intensity` [S,E]; the metadata are attributes. A band
+    is `/band/squared` [S,E,3,3], `/band/isotropic` [S,E], `/band/coherence` [E] and the attribute `level` (see `Band`),
+    and, if a polarisation is given, `/half_width` [E] and `/sites/half_width` [S,E].
+    The metadata `band` state the level.
 
     Raises InputError for an unknown suffix, a bad polarisation or site, and a path that cannot be written.
     """
@@ -116,6 +122,12 @@ def _encode_csv(spectra: SiteSpectra, polarization: Polarization | None, per_sit
     if per_site:
         columns += list(intensity)
         names += [f"site_{label}" for label in spectra.labels]
+    if (half_width := spectra.half_width(polarization)) is not None:
+        columns.append(half_width)
+        names.append("total_half_width")
+    if per_site and (half_widths := spectra.site_half_width(polarization)) is not None:
+        columns += list(half_widths)
+        names += [f"site_{label}_half_width" for label in spectra.labels]
     lines = [f"# {_json(_file_meta(spectra, polarization or Polarization()))}", ",".join(names)]
     lines += [",".join(f"{value:.10g}" for value in row) for row in np.column_stack(columns)]
     return ("\n".join(lines) + "\n").encode()
@@ -151,6 +163,11 @@ def spectra_to_dict(
             {"index": int(site), "element": element, "intensity": _plain(values)}
             for site, element, values in zip(spectra.sites, elements, intensity, strict=True)
         ]
+    if (half_width := spectra.half_width(polarization)) is not None:
+        content["half_width"] = _plain(half_width)
+    if per_site and (half_widths := spectra.site_half_width(polarization)) is not None:
+        for site, values in zip(content["sites"], half_widths, strict=True):
+            site["half_width"] = _plain(values)
     return content
 
 
@@ -170,7 +187,8 @@ def _json(value: Any) -> str:
 # --- HDF5 ------------------------------------------------------------------------------------------------------------
 
 _H5_NAMES = ("energy", "sites/tensor", "sites/index", "structure/z", "structure/pos")  # as SiteSpectra takes them
-_PER_FILE = ("sites", "polarization")  # metadata of the file, not of the spectra in it
+_BAND = ("squared", "isotropic", "coherence")  # as Band takes them
+_PER_FILE = ("sites", "polarization", "band")  # metadata of the file, not of the spectra in it
 
 
 def _encode_h5(spectra: SiteSpectra, polarization: Polarization | None, per_site: bool) -> bytes:
@@ -203,12 +221,21 @@ def write_group(
     if chosen is not None:
         intensity = spectra.site_intensity(chosen)
         datasets += [("intensity", intensity.sum(axis=0), unit), ("sites/intensity", intensity, unit)]
+        if spectra.band is not None:
+            widths = (spectra.half_width(chosen), spectra.site_half_width(chosen))
+            datasets += zip(("half_width", "sites/half_width"), widths, (unit, unit), strict=True)
+    if spectra.band is not None:  # in single precision, which is more than a width has
+        values = [getattr(spectra.band, name).astype("<f4") for name in _BAND]
+        units = (f"({unit})^2", unit, "")
+        datasets += [(f"band/{name}", *rest) for name, *rest in zip(_BAND, values, units, strict=True)]
     for name, values, unit_of in datasets:
         dataset = group.create_dataset(name, data=values, track_times=False)
         if unit_of:
             dataset.attrs["unit"] = unit_of
-        if name.endswith("intensity") and chosen is not None:
+        if name.endswith(("intensity", "half_width")) and chosen is not None:
             dataset.attrs["polarization"] = _json(chosen.meta)
+    if spectra.band is not None:
+        group["band"].attrs["level"] = spectra.band.level
     meta = _file_meta(spectra, chosen)
     write_attributes(group, {k: v for k, v in meta.items() if common is None or k not in common or common[k] != v})
 
@@ -222,7 +249,10 @@ def write_attributes(group: Any, meta: Mapping[str, Any]) -> None:
 def read_group(group: Any, common: Mapping[str, Any] | None = None) -> SiteSpectra:
     """Read what `write_group` wrote into an open h5py file or group; KeyError if something is missing."""
     arrays: list[Any] = [np.asarray(group[name]) for name in _H5_NAMES]
-    return SiteSpectra(*arrays, meta={**(common or {}), **read_attributes(group)})
+    band = None
+    if "band" in group:
+        band = Band(float(group["band"].attrs["level"]), *(np.asarray(group["band"][name]) for name in _BAND))
+    return SiteSpectra(*arrays, meta={**(common or {}), **read_attributes(group)}, band=band)
 
 
 def read_attributes(group: Any) -> dict[str, Any]:
@@ -244,6 +274,8 @@ _WRITERS: dict[str, _Encoder] = {".csv": _encode_csv, ".h5": _encode_h5, ".hdf5"
 
 def _file_meta(spectra: SiteSpectra, polarization: Polarization | None) -> dict[str, Any]:
     meta = spectra.meta | {"sites": spectra.sites.tolist()}
+    if spectra.band is not None:
+        meta["band"] = {"level": spectra.band.level, "holds": "intensity ± half-width, at every energy by itself"}
     return meta if polarization is None else meta | {"polarization": polarization.meta}
 
 

@@ -83,7 +83,8 @@ def plot_spectra(
     With a `reference` every polarisation gets its own panel with both curves (`names` are their names), else one panel
     holds all. If the reference lacks some sites, both totals are sums over the common ones, and the title says so.
     `sticks`: transitions, one pair (energy [n] eV on the axis of the spectra, dipole [n,3]) per site, drawn
-    below the total. `window`: energy limits in eV. `path` ends in .png or .svg. `title`: default formula, edge, model.
+    below the total. A band is shaded: for `site_polarization` where one panel holds all, else in every one. `window`:
+    energy limits in eV. `path` ends in .png or .svg. `title`: default formula, edge, model.
 
     Raises InputError for another suffix, a bad polarisation, and a path that cannot be written.
     """
@@ -104,7 +105,7 @@ def plot_spectra(
     rows = iter(axes)
     if reference is None:
         totals = [next(rows)]
-        _draw_overlay(totals[0], spectra, chosen)
+        _draw_overlay(totals[0], spectra, chosen, Polarization.parse(site_polarization))
     else:
         totals = [next(rows) for _ in chosen]
         _draw_comparison(totals, spectra, reference, chosen, names)
@@ -141,18 +142,21 @@ def default_title(spectra: SiteSpectra) -> str:
 # --- panels ----------------------------------------------------------------------------------------------------------
 
 
-def _draw_overlay(axis: "Axes", spectra: SiteSpectra, chosen: Sequence[Polarization]) -> None:
+def _draw_overlay(axis: "Axes", spectra: SiteSpectra, chosen: Sequence[Polarization], banded: Polarization) -> None:
+    drawn = [spectra.site_intensity(polarization).sum(axis=0) for polarization in chosen]
     for k, polarization in enumerate(chosen):
         isotropic = polarization.direction is None
         axis.plot(
             spectra.energy,
-            spectra.site_intensity(polarization).sum(axis=0),
+            drawn[k],
             color=_colour(polarization, k),
             linewidth=2.0 if isotropic else 1.4,
             linestyle=("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))[k % 4],
             label=_name(polarization),
         )
-    from_zero(axis, *(spectra.site_intensity(polarization).sum(axis=0) for polarization in chosen))
+        if polarization == banded:
+            drawn += _shade(axis, spectra, polarization, _colour(polarization, k))
+    from_zero(axis, *drawn)
     axis.legend(loc="upper right")
 
 
@@ -167,6 +171,7 @@ def _draw_comparison(
     for k, (axis, polarization) in enumerate(zip(axes, chosen, strict=True)):
         ours = spectra.site_intensity(polarization).sum(axis=0)
         theirs = reference.site_intensity(polarization).sum(axis=0)
+        drawn += _shade(axis, spectra, polarization, _colour(polarization, k))
         draw_pair(axis, spectra.energy, ours, reference.energy, theirs, _colour(polarization, k), names)
         _caption(axis, _name(polarization))
         drawn += [ours, theirs]
@@ -182,6 +187,18 @@ def draw_pair(
     axis.fill_between(reference_energy, theirs, color=REFERENCE_GREY, alpha=0.25, linewidth=0)
     axis.plot(energy, ours, color=colour, label=names[0])
     axis.plot(reference_energy, theirs, color=REFERENCE_GREY, linewidth=1.0, linestyle="--", label=names[1], zorder=1.9)
+
+
+def _shade(axis: "Axes", spectra: SiteSpectra, polarization: Polarization, colour: str) -> list[np.ndarray]:
+    """Draw the band of the total, where there is one, and return its upper end; no intensity is below zero."""
+    half_width = spectra.half_width(polarization)
+    if half_width is None or spectra.band is None:
+        return []
+    total = spectra.site_intensity(polarization).sum(axis=0)
+    low, high = np.maximum(total - half_width, 0.0), total + half_width
+    label = f"{100 * spectra.band.level:g} % band"
+    axis.fill_between(spectra.energy, low, high, color=colour, alpha=0.2, linewidth=0, zorder=1.5, label=label)
+    return [high]
 
 
 def _draw_sticks(axis: "Axes", sticks: Sequence[Sticks], chosen: Sequence[Polarization]) -> None:
@@ -201,6 +218,7 @@ def _draw_sites(axis: "Axes", spectra: SiteSpectra, reference: SiteSpectra | Non
     theirs = [] if reference is None else reference.site_intensity(polarization)[:MAX_SITE_ROWS]
     spacing = 0.6 * max(curves.max(), *(values.max() for values in theirs), 1e-300)
     bases = spacing * np.arange(len(curves))[::-1]
+    half_widths = spectra.site_half_width(polarization)
     for k, (curve, label) in enumerate(zip(curves, spectra.labels, strict=False)):
         base = bases[k]
         colour = CYCLE[k % len(CYCLE)]
@@ -208,11 +226,14 @@ def _draw_sites(axis: "Axes", spectra: SiteSpectra, reference: SiteSpectra | Non
             axis.plot(reference.energy, base + theirs[k], color=REFERENCE_GREY, linewidth=1.0, linestyle="--")
         axis.axhline(base, color="#DDDDDD", linewidth=0.6, zorder=0)
         axis.plot(spectra.energy, base + curve, color=colour, linewidth=1.3)
+        if half_widths is not None:
+            low, high = base + np.maximum(curve - half_widths[k], 0.0), base + curve + half_widths[k]
+            axis.fill_between(spectra.energy, low, high, color=colour, alpha=0.2, linewidth=0)
         index, element = label.split("_")
         place = {"xy": (1.0, base), "xycoords": ("axes fraction", "data"), "xytext": (4, 0)}
         axis.annotate(f"{element} {index}", **place, textcoords="offset points", va="center", color=colour)
     tops = [
-        np.max(curves + bases[:, None]),
+        np.max(curves + bases[:, None] + (0.0 if half_widths is None else half_widths[: len(curves)])),
         *(base + values.max() for base, values in zip(bases, theirs, strict=False)),
     ]
     axis.set_ylim(-0.1 * spacing, np.max(tops) + 0.15 * spacing)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from equispec.errors import InputError
+from equispec.spectra.band import Band, equivalent
 from equispec.spectra.broaden import Broadening, broaden_spectrum, sigma_from
 from equispec.spectra.film import film_intensity, molecular_axis, saupe_of_tilt
 from equispec.spectra.grid import Edge
@@ -58,7 +59,8 @@ class SiteSpectra:
 
     energy [E] in eV, evenly spaced; tensor [S,E,3,3] symmetric, in the frame of the structure, in the unit
     `meta["intensity_unit"]`; sites [S] indices (from 0) of the absorbing atoms; z [atoms] atomic numbers;
-    pos [atoms,3] in Å; meta: see `spectra_meta`. Operations return new objects.
+    pos [atoms,3] in Å; meta: see `spectra_meta`; band: how far first principles may lie from the prediction, None if
+    that is not known. Operations return new objects.
 
     Raises InputError for numbers that are not finite and for shapes or site indices that do not fit together.
     """
@@ -69,6 +71,7 @@ class SiteSpectra:
     z: Int[np.ndarray, "atoms"]
     pos: Float[np.ndarray, "atoms 3"]
     meta: dict[str, Any] = field(default_factory=dict)
+    band: Band | None = None
 
     def __post_init__(self) -> None:
         freeze(self, "energy", "tensor", "pos")
@@ -82,6 +85,8 @@ class SiteSpectra:
                 f"spectra of {expected[0]} sites and {expected[1]} energies of {len(self.z)} atoms do not fit tensors "
                 f"of shape {self.tensor.shape} and positions of shape {self.pos.shape}"
             )
+        if self.band is not None and self.band.squared.shape != expected:
+            raise InputError(f"a band of shape {self.band.squared.shape} does not fit tensors of shape {expected}")
         if len(self.sites) and not (self.sites.min() >= 0 and self.sites.max() < len(self.z)):
             raise InputError(f"site indices {self.sites.tolist()} reach beyond the {len(self.z)} atoms")
 
@@ -102,7 +107,8 @@ class SiteSpectra:
         rows = [position[int(site)] for site in sites]
         if len(set(rows)) < len(rows):
             raise InputError(f"a site is chosen twice in {', '.join(str(int(site)) for site in sites)}")
-        return replace(self, tensor=self.tensor[rows], sites=self.sites[rows])
+        band = None if self.band is None else self.band.select(rows)
+        return replace(self, tensor=self.tensor[rows], sites=self.sites[rows], band=band)
 
     def site(self, index: int) -> TensorSpectrum:
         """The tensor spectrum of one atom (index from 0)."""
@@ -112,6 +118,20 @@ class SiteSpectra:
     def site_intensity(self, polarization: PolarizationLike = "iso") -> Float[np.ndarray, "sites energy"]:
         """Absorption [S,E] of every site for a polarisation (see `Polarization.parse`)."""
         return Polarization.parse(polarization).intensity(self.tensor)
+
+    def site_half_width(self, polarization: PolarizationLike = "iso") -> Float[np.ndarray, "sites energy"] | None:
+        """Half-width [S,E] of the band of every site for a polarisation, in the unit of the intensities.
+
+        The reference lies within intensity ± half-width with the probability `band.level`, at every energy by itself.
+        None without a band.
+        """
+        return None if self.band is None else self.band.of_sites(polarization)
+
+    def half_width(self, polarization: PolarizationLike = "iso") -> Float[np.ndarray, "energy"] | None:
+        """Half-width [E] of the band of the sum over the sites for a polarisation; None without a band."""
+        if self.band is None:
+            return None
+        return self.band.of_sum(polarization, equivalent(self.site_intensity("iso")))
 
     def molecule(self) -> TensorSpectrum:
         """The sum over the sites, still as a tensor."""
@@ -173,12 +193,14 @@ class SiteSpectra:
     def broaden(self, *, fwhm: float | int | None = None, sigma: float | int | None = None) -> "SiteSpectra":
         """Convolve with one more Gaussian, given by its FWHM or its standard deviation (eV).
 
-        The area is kept, the ends of the window are mirrored, and the tensors stay positive semidefinite.
+        The area is kept, the ends of the window are mirrored, and the tensors stay positive semidefinite. A band then
+        holds at least its share of the references: errors of either sign cancel, which it does not count on.
         """
         sigma = sigma_from(sigma, fwhm)
-        energy_last = np.moveaxis(self.tensor, 1, -1)
-        tensor = np.moveaxis(broaden_spectrum(energy_last, energy_step(self.energy), sigma), -1, 1)
-        return replace(self, tensor=tensor, meta=broadened_meta(self.meta, sigma))
+        step = energy_step(self.energy)
+        tensor = np.moveaxis(broaden_spectrum(np.moveaxis(self.tensor, 1, -1), step, sigma), -1, 1)
+        band = None if self.band is None else self.band.broaden(step, sigma)
+        return replace(self, tensor=tensor, meta=broadened_meta(self.meta, sigma), band=band)
 
     def save(
         self,

@@ -26,7 +26,7 @@ from equispec.spectra.polarization import Polarization, PolarizationLike
 from equispec.spectra.sites import SiteSpectra
 
 GROUP = "structures"
-OWN = ("structure", "outside_domain")  # metadata of one structure
+OWN = ("structure", "outside_domain", "flagged_sites")  # metadata of one structure
 
 
 class SpectraWriter:

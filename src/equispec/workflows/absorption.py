@@ -32,7 +32,8 @@ class Question:
 
     edge: None for the model's own; sites: atom indices (from 0), None for all of the element; polarization: None if
     the user did not choose one (isotropic where one is needed); shift in eV; sigma or fwhm: one more Gaussian, in eV;
-    strict: structures outside the model's domain are errors. Raises InputError if both sigma and fwhm are given.
+    strict: structures outside the model's domain are errors; level: of the band, None for 0.9 if there is one. Raises
+    InputError if both sigma and fwhm are given.
     """
 
     edge: str | None = None
@@ -42,6 +43,7 @@ class Question:
     sigma: float | None = None
     fwhm: float | None = None
     strict: bool = False
+    level: float | None = None
 
     def __post_init__(self) -> None:
         if self.sigma is not None or self.fwhm is not None:
@@ -98,7 +100,7 @@ def absorption(predictor: Predictor, structures: Iterable[Atoms], question: Ques
     """
     chosen = question.polarization
     direction = None if chosen is None else chosen.direction
-    found = predictor.spectra(structures, question.edge, question.sites, direction)
+    found = predictor.spectra(structures, question.edge, question.sites, direction, question.level)
     for spectra in _strictly(found) if question.strict else found:
         if chosen is not None and direction is not None and predictor.directional:
             spectra = replace(spectra, meta=spectra.meta | {"tensor_exact_along": list(direction)})

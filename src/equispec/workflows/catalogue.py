@@ -95,6 +95,7 @@ def facts(model: ModelDescription) -> list[tuple[str, str]]:
         else None,
         "intensity unit": meta.get("intensity_unit"),
         **_errors(meta.get("metrics") or {}),
+        "uncertainty": _uncertainty(meta),
         "licence": meta.get("licence"),
         "citation": meta.get("citation"),
         "made with": f"equispec {model.config.get('equispec_version', '?')}, model format {model.config['format']}",
@@ -127,6 +128,19 @@ def _with_unit(value: float | int | None, unit: str) -> str | None:
     return None if value is None else f"{value:g} {unit}"
 
 
+def _uncertainty(meta: dict[str, Any]) -> str | None:
+    """What the band was calibrated on, and what it holds of the evaluated split."""
+    if "calibration" not in meta:
+        return None
+    made = meta["calibration"]
+    text = f"band calibrated on {made['sites']} sites of {made['molecules']} {made['split']} molecules"
+    held = (meta.get("metrics") or {}).get("coverage")
+    if held is None:
+        return text
+    shares = ", ".join(f"{by['overall']['coverage']:.0%} ({name})" for name, by in held["shares"].items())
+    return f"{text}; of the {meta['metrics']['split']} split the {held['level']:.0%} band holds {shares}"
+
+
 def _errors(metrics: dict[str, Any]) -> dict[str, str]:
     """One line for each resolution of an evaluation, in the unit of the squared mean training intensity."""
     found = {}
@@ -139,9 +153,8 @@ def _errors(metrics: dict[str, Any]) -> dict[str, str]:
             f"mean {spectra['mean']:.3g}, percentiles {percentiles}; below {spectra['threshold']:g}: "
             f"{spectra['share_below']:.0%} of {spectra['n']} spectra"
         )
-        found[f"tensor MSE, {name}"] = (
-            f"{scores['tensor']:.3g} = {scores['isotropic']:.3g} isotropic + {scores['anisotropic']:.3g} anisotropic"
-        )
+        parts = f"{scores['isotropic']:.3g} isotropic + {scores['anisotropic']:.3g} anisotropic"
+        found[f"tensor MSE, {name}"] = parts if scores["tensor"] is None else f"{scores['tensor']:.3g} = {parts}"
     if found:
         where = f"{metrics['split']} split, {metrics['molecules']} molecules, {metrics['sites']} sites"
         found = {"evaluated on": where, **found}

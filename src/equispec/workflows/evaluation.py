@@ -28,16 +28,20 @@ from equispec.spectra import (
     Broadening,
     EnergyGrid,
     ErrorSummary,
+    SiteSpectra,
     SplitError,
     broaden_sticks,
     directional,
+    directional_error,
     mse,
     quadraticity_residual,
     smooth_tensor,
     summarise,
     tensor_error,
 )
-from equispec.workflows.baselines import BASELINES, Sites, isotropic_oracle
+from equispec.spectra.calibration import LEVEL
+from equispec.workflows.baselines import BASELINES, IN_FRAMES, Sites, isotropic_oracle
+from equispec.workflows.coverage import OVERALL, Coverage, flag_rates, quantities, regions, shares
 
 RESOLUTIONS = ("native", "paper-broad")
 MODEL = "model"  # the name of the model among the predictions that are compared
@@ -50,7 +54,10 @@ Tensors = Float[np.ndarray, "sites energy 3 3"]
 
 @dataclass(frozen=True, eq=False)
 class SiteErrors:
-    """Errors of every site: mean squared errors along x, y, z, and averaged over all directions with its two parts."""
+    """Errors of every site: mean squared errors along x, y, z, and averaged over all directions with its two parts.
+
+    The average is over x, y and z alone where only these are known of the reference.
+    """
 
     axes: Float[np.ndarray, "sites 3"]
     tensor: SplitError
@@ -61,11 +68,12 @@ class Scores:
     """Errors of one set of predictions at one resolution.
 
     `spectra`: distribution of the mean squared error of one site along one axis; `tensor`: mean over the sites of the
-    rotation-averaged error (2 ‖ΔT‖² + (Tr ΔT)²)/15, the sum of the `isotropic` and the `anisotropic` part.
+    rotation-averaged error (2 ‖ΔT‖² + (Tr ΔT)²)/15, the sum of the `isotropic` and the `anisotropic` part. Where of the
+    reference only xx, yy and zz are known, `tensor` is None and the two parts are those of x, y and z.
     """
 
     spectra: ErrorSummary
-    tensor: float
+    tensor: float | None
     isotropic: float
     anisotropic: float
 
@@ -112,6 +120,7 @@ class EvaluationResult:
     directional: DirectionalScores | None
     timing: Timing
     notes: tuple[str, ...]
+    coverage: Coverage | None = None
 
     @property
     def site_index(self) -> list[tuple[int, int]]:
@@ -132,37 +141,43 @@ def evaluate(
     that does not say how its training spectra were made.
     """
     predictor = model if isinstance(model, Predictor) else load(model)
-    targets = _Targets.of(predictor)
-    splits = _common_splits(predictor)
+    targets = Targets.of(predictor)
+    splits = common_splits(predictor)
     with StickStore(store_path) as store:
         if store.edge != predictor.edge:
             raise InputError(f"{store_path} holds {store.edge} spectra; the model predicts the {predictor.edge} edge")
         own = store.sha256 in _data_hashes(predictor)
-        samples = _select(store, _ids(store, splits, split, own))
+        samples = select_molecules(store, split_ids_in(store, splits, split, own))
         train = splits.get("train", [])
-        fit = _select(store, train) if set(train) <= set(store.ids) else []
-        notes = _notes(store, splits, split, own, targets)
+        fit = select_molecules(store, train) if set(train) <= set(store.ids) else []
+        notes = [*_notes(store, splits, split, own, targets), *_scale_notes(predictor)]
+        diagonal = store.diagonal
         data = {
             "store": store.path.absolute().name,
             "sha256": store.sha256,
             "name": store.attributes.get("name"),
             "split": split,
+            "components": "diagonal" if diagonal else "full",
         }
     if not samples:
         raise InputError(f"{store_path}: no molecule of the {split} split has a labelled site")
     reference = targets.tensors(samples)
-    structures = [_atoms(sample) for sample in samples]
+    structures = [atoms_of(sample) for sample in samples]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DomainWarning)  # counted in a note instead
-        predicted, timing = _predict(predictor, samples, structures)
+        spectra, timing = _predict(predictor, samples, structures)
+        predicted = np.concatenate([s.tensor for s in spectra])
         beyond = _directional_scores(predictor, samples, structures, predicted) if predictor.directional else None
-    outside = sum(bool(predictor.concerns(atoms)) for atoms in structures)
+        coverage = _coverage(predictor, samples, structures, spectra, reference)
+    outside = sum(bool(s.meta["outside_domain"]) for s in spectra)
     if outside:
         notes.append(f"{outside} of the {len(samples)} molecules lie outside what the model was trained on.")
-    predictions = {MODEL: predicted, **_baselines(fit, samples, targets, reference)}
+    if predictor.calibration is not None and predictor.calibration.split == split:
+        notes.append("The band was calibrated on these molecules: its coverage here is not a test of it.")
+    predictions = {MODEL: predicted, **_baselines(fit, samples, targets, reference, diagonal)}
     if not fit:
         notes.append("The store lacks the model's training molecules: baselines could not be fitted.")
-    errors = {name: _errors(value, reference, targets.grid) for name, value in predictions.items()}
+    errors = {name: _errors(value, reference, targets.grid, diagonal) for name, value in predictions.items()}
     return EvaluationResult(
         model=_describe(predictor),
         data={**data, "molecules": len(samples), "sites": len(reference)},
@@ -171,15 +186,16 @@ def evaluate(
         predicted=predicted,
         reference=reference,
         errors=errors,
-        scores={name: {r: _scores(e) for r, e in by.items()} for name, by in errors.items()},
+        scores={name: {r: _scores(e, diagonal) for r, e in by.items()} for name, by in errors.items()},
         directional=beyond,
         timing=timing,
         notes=tuple(notes),
+        coverage=coverage,
     )
 
 
 @dataclass(frozen=True)
-class _Targets:
+class Targets:
     """How reference spectra are made from sticks: as in the training of the model."""
 
     grid: EnergyGrid
@@ -188,7 +204,7 @@ class _Targets:
     scale: float
 
     @classmethod
-    def of(cls, predictor: Predictor) -> "_Targets":
+    def of(cls, predictor: Predictor) -> "Targets":
         keys = ("broadening", "shift_eV", "intensity_scale")
         for member in predictor.members:
             if missing := [key for key in keys if member.metadata.get(key) is None]:
@@ -211,7 +227,7 @@ class _Targets:
         return np.stack(raw) / self.scale
 
 
-def _common_splits(predictor: Predictor) -> dict[str, list[int]]:
+def common_splits(predictor: Predictor) -> dict[str, list[int]]:
     """Split -> molecules that are in it for every member: a test molecule of an ensemble is one that none has seen."""
     splits = [member.metadata.get("training", {}).get("split", {}) for member in predictor.members]
     return {
@@ -224,7 +240,7 @@ def _data_hashes(predictor: Predictor) -> set[str]:
     return {member.metadata.get("training", {}).get("data_sha256", "") for member in predictor.members}
 
 
-def _ids(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bool) -> list[int]:
+def split_ids_in(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bool) -> list[int]:
     if split == "all":
         if own:
             names = ", ".join(splits)
@@ -245,13 +261,13 @@ def _ids(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bo
     return ids
 
 
-def _select(store: StickStore, ids: Sequence[int]) -> list[Sample]:
+def select_molecules(store: StickStore, ids: Sequence[int]) -> list[Sample]:
     position = {molecule: k for k, molecule in enumerate(store.ids)}
     samples = [store[position[i]] for i in ids]
     return [sample for sample in samples if len(sample.sites)]
 
 
-def _notes(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bool, targets: _Targets) -> list[str]:
+def _notes(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bool, targets: Targets) -> list[str]:
     notes = []
     if split == "train":
         notes.append("These are the model's own training molecules: the errors are not a measure of its accuracy.")
@@ -272,15 +288,34 @@ def _notes(store: StickStore, splits: Mapping[str, list[int]], split: str, own: 
             f"Paper-broad is meant for a pre-edge FWHM of {NATIVE_FWHM} eV; this model's is "
             f"{targets.broadening.fwhm:.3g} eV."
         )
+    if store.diagonal:
+        notes.append(
+            "Only xx, yy and zz of the reference tensors are known: there is no tensor error, its two parts are those "
+            "of the spectra along x, y and z, and baselines that turn tensors are left out."
+        )
     return notes
 
 
-def _atoms(sample: Sample) -> Atoms:
+def _scale_notes(predictor: Predictor) -> list[str]:
+    """What a model that was not normalised to the mean intensity of its training set divides by."""
+    metadata = predictor.members[0].metadata
+    if metadata.get("normalization", "mean") == "mean":
+        return []
+    scale, mean = metadata["intensity_scale"], metadata["statistics"]["mean_intensity"]
+    return [
+        f"Intensities are divided by {scale:.5g} ({metadata['normalization']}); the mean of the training set is then "
+        f"{mean / scale:.3g}, not 1, and the errors are in units of the squared divisor."
+    ]
+
+
+def atoms_of(sample: Sample) -> Atoms:
     return Atoms(numbers=sample.z, positions=sample.pos, info={"equispec_source": f"molecule {sample.id}"})
 
 
-def _predict(predictor: Predictor, samples: Sequence[Sample], structures: Sequence[Atoms]) -> tuple[Tensors, Timing]:
-    """The predicted tensors of the labelled sites and how long they took, after a first call to warm up."""
+def _predict(
+    predictor: Predictor, samples: Sequence[Sample], structures: Sequence[Atoms]
+) -> tuple[list[SiteSpectra], Timing]:
+    """The predicted spectra of the labelled sites and how long they took, after a first call to warm up."""
     next(predictor.spectra(structures[:1]))
     start = time.perf_counter()
     spectra = list(predictor.spectra(structures))
@@ -290,12 +325,47 @@ def _predict(predictor: Predictor, samples: Sequence[Sample], structures: Sequen
         start = time.perf_counter()
         next(predictor.spectra([atoms]))
         single.append(time.perf_counter() - start)
-    parts = [
-        s.tensor[np.searchsorted(s.sites, [site.atom for site in sample.sites])]
-        for s, sample in zip(spectra, samples, strict=True)
-    ]
+    labelled = [s.select([site.atom for site in sample.sites]) for s, sample in zip(spectra, samples, strict=True)]
     timing = Timing(1e3 * batched, 1e3 * float(np.median(single)), torch.get_num_threads(), str(predictor.device))
-    return np.concatenate(parts), timing
+    return labelled, timing
+
+
+def _coverage(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    structures: Sequence[Atoms],
+    spectra: Sequence[SiteSpectra],
+    reference: Tensors,
+) -> Coverage | None:
+    """What the bands hold at every calibrated level, and the flags; None for a model that is not calibrated."""
+    if predictor.calibration is None:
+        return None
+    calibration, energy = predictor.calibration.band, predictor.energies
+    parts = []
+    for sample, (_, spread), s in zip(samples, predictor.spread(structures), spectra, strict=True):
+        absorbers = np.flatnonzero(sample.z == sample.z[s.sites[0]])
+        parts.append(spread[np.searchsorted(absorbers, s.sites)])
+    predicted, spread = np.concatenate([s.tensor for s in spectra]), np.concatenate(parts)
+    molecule = np.array([m for m, s in enumerate(spectra) for _ in s.sites])
+    where = regions(predictor.edge, energy)
+    by_level = {
+        level: quantities(calibration.band(energy, predicted, spread, level), predicted, reference, molecule)
+        for level in calibration.levels
+    }
+    within = {level: shares(found, where) for level, found in by_level.items()}
+    flagged = [
+        (bool(s.meta["outside_domain"]), len(set(s.meta["flagged_sites"]) & set(s.sites.tolist())), len(s.sites))
+        for s in spectra
+    ]
+    remarks = (f"{s.meta['structure']}: {remark}" for s in spectra for remark in s.meta["outside_domain"])
+    return Coverage(
+        level=LEVEL,
+        shares=within[LEVEL],
+        nominal={name: {level: within[level][name][OVERALL].coverage for level in within} for name in within[LEVEL]},
+        by_energy={name: (error <= width).mean(axis=0) for name, (error, width) in by_level[LEVEL].items()},
+        flagged=flag_rates(flagged),
+        remarks=tuple(remarks),
+    )
 
 
 def _directional_scores(
@@ -321,28 +391,32 @@ def _directional_scores(
 
 
 def _baselines(
-    train: Sequence[Sample], samples: Sequence[Sample], targets: _Targets, reference: Tensors
+    train: Sequence[Sample], samples: Sequence[Sample], targets: Targets, reference: Tensors, diagonal: bool
 ) -> dict[str, Tensors]:
     asked = Sites.from_samples(samples, reference)
     if not train:
         return {name: f(asked, asked) for name, f in BASELINES.items() if f is isotropic_oracle}
     known = Sites.from_samples(train, targets.tensors(train))
-    return {name: predict(known, asked) for name, predict in BASELINES.items()}
+    possible = {name: f for name, f in BASELINES.items() if not (diagonal and f in IN_FRAMES)}
+    return {name: predict(known, asked) for name, predict in possible.items()}
 
 
-def _errors(predicted: Tensors, reference: Tensors, grid: EnergyGrid) -> dict[str, SiteErrors]:
+def _errors(predicted: Tensors, reference: Tensors, grid: EnergyGrid, diagonal: bool) -> dict[str, SiteErrors]:
     difference = predicted - reference
     zero = np.zeros_like(difference)
     errors = {}
     for name, delta in zip(RESOLUTIONS, (difference, smooth_tensor(difference, grid)), strict=True):
         axes = directional(delta)
-        errors[name] = SiteErrors(mse(axes, np.zeros_like(axes)), tensor_error(delta, zero))
+        none = np.zeros_like(axes)
+        averaged = directional_error(axes, none) if diagonal else tensor_error(delta, zero)
+        errors[name] = SiteErrors(mse(axes, none), averaged)
     return errors
 
 
-def _scores(errors: SiteErrors) -> Scores:
-    parts = (errors.tensor.total, errors.tensor.isotropic, errors.tensor.anisotropic)
-    return Scores(summarise(errors.axes), *(float(part.mean()) for part in parts))
+def _scores(errors: SiteErrors, diagonal: bool) -> Scores:
+    isotropic, anisotropic = float(errors.tensor.isotropic.mean()), float(errors.tensor.anisotropic.mean())
+    whole = None if diagonal else float(errors.tensor.total.mean())
+    return Scores(summarise(errors.axes), whole, isotropic, anisotropic)
 
 
 def _describe(predictor: Predictor) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from equispec.spectra import SiteSpectra, broaden_spectrum, directional, mse, percentile_indices, plot_spectra
 from equispec.spectra.broaden import PAPER_SIGMA
 from equispec.spectra.plot import CYCLE, check_suffix, draw_pair, from_zero, styled, write_figure
+from equispec.workflows.coverage import Coverage
 from equispec.workflows.evaluation import MODEL, RESOLUTIONS, EvaluationResult
 
 if TYPE_CHECKING:
@@ -82,6 +83,31 @@ def plot_median_molecule(result: EvaluationResult, path: str | Path | None = Non
         title=title,
         window=_window(result.energy, directional(theirs.tensor).reshape(-1, len(result.energy))),
     )
+
+
+@styled
+def plot_calibration(coverage: Coverage, energy: np.ndarray, path: str | Path | None = None) -> "Figure":
+    """(a) The share that a band holds against the share it promises, (b) the share held at every energy."""
+    from matplotlib.figure import Figure
+
+    check_suffix(path)
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
+    left.plot([0.4, 1], [0.4, 1], color="#999999", linewidth=0.8, zorder=0)
+    for k, (name, by_level) in enumerate(coverage.nominal.items()):
+        left.plot(list(by_level), list(by_level.values()), "o-", color=CYCLE[k], markersize=4, label=name)
+        right.plot(energy, coverage.by_energy[name], color=CYCLE[k], linewidth=1.2)
+    left.set_title("(a)", loc="left")
+    left.set_xlabel("Level of the band")
+    left.set_ylabel("Coverage")
+    left.legend(loc="upper left", fontsize=8)
+    right.axhline(coverage.level, color="#999999", linewidth=0.8, zorder=0)
+    right.set_title(f"(b)  {100 * coverage.level:g} % band", loc="left")
+    right.set_xlim(float(energy[0]), float(energy[-1]))
+    right.set_ylim(0.5, 1.01)
+    right.set_xlabel("Energy (eV)")
+    right.set_ylabel("Coverage")
+    return write_figure(figure, path)
 
 
 def median_molecule(result: EvaluationResult) -> int:

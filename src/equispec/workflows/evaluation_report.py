@@ -1,7 +1,7 @@
 """An evaluation as files: tables for programs, a page for people, pictures. The same evaluation gives the same files.
 
 metrics.json  metrics.csv  per_site.csv  report.md  percentiles-native.png  percentiles-paper-broad.png
-median-molecule.png  timing.json (apart, because it changes from run to run)
+median-molecule.png  timing.json (apart, because it changes from run to run); and of a calibrated model calibration.png
 """
 
 import csv
@@ -19,10 +19,18 @@ from equispec.data.describe import bonded_elements
 from equispec.errors import InputError
 from equispec.predict import model_folder
 from equispec.spectra import write_bytes
+from equispec.workflows.coverage import Coverage
 from equispec.workflows.evaluation import MODEL, RESOLUTIONS, EvaluationResult, Scores
-from equispec.workflows.evaluation_plots import PERCENTILES, median_molecule, plot_evaluation, plot_median_molecule
+from equispec.workflows.evaluation_plots import (
+    PERCENTILES,
+    median_molecule,
+    plot_calibration,
+    plot_evaluation,
+    plot_median_molecule,
+)
 
 WORST = 10  # sites listed in the report
+MAX_REMARKS = 20  # flags listed in the report
 
 COLUMNS = (
     "prediction",
@@ -67,8 +75,12 @@ def write_report(result: EvaluationResult, folder: str | Path) -> list[Path]:
     pictures = [folder / f"percentiles-{resolution}.png" for resolution in RESOLUTIONS]
     for resolution, path in zip(RESOLUTIONS, pictures, strict=True):
         plot_evaluation(result, resolution, path)
-    plot_median_molecule(result, folder / "median-molecule.png")
-    return [*(folder / name for name in texts), *pictures, folder / "median-molecule.png"]
+    pictures.append(folder / "median-molecule.png")
+    plot_median_molecule(result, pictures[-1])
+    if result.coverage is not None:
+        pictures.append(folder / "calibration.png")
+        plot_calibration(result.coverage, result.energy, pictures[-1])
+    return [*(folder / name for name in texts), *pictures]
 
 
 def metrics(result: EvaluationResult) -> dict[str, Any]:
@@ -83,6 +95,7 @@ def metrics(result: EvaluationResult) -> dict[str, Any]:
             for name, by in result.scores.items()
         },
         "directional": asdict(result.directional) if result.directional else None,
+        "coverage": _plain_coverage(result.coverage) if result.coverage else None,
         "notes": list(result.notes),
     }
 
@@ -93,7 +106,8 @@ def record_metrics(result: EvaluationResult, models: Sequence[str]) -> None:
         raise InputError("figures are recorded in one model folder; merge the ensemble first")
     own = {resolution: _plain(scores) for resolution, scores in result.scores[MODEL].items()}
     data = {key: result.data[key] for key in ("split", "molecules", "sites")}
-    add_metadata(model_folder(models[0]), metrics={**data, **own})
+    held = {"coverage": _plain_coverage(result.coverage)} if result.coverage else {}
+    add_metadata(model_folder(models[0]), metrics={**data, **own, **held})
 
 
 def score_rows(result: EvaluationResult) -> list[tuple[Any, ...]]:
@@ -125,6 +139,8 @@ def markdown(result: EvaluationResult) -> str:
     parts.append(READING)
     if result.directional is not None:
         parts += ["## Direction", _directional_text(result)]
+    if result.coverage is not None:
+        parts += ["## Uncertainty", *_coverage_text(result.coverage)]
     m = median_molecule(result)
     parts += [
         "## A molecule",
@@ -150,14 +166,58 @@ def _directional_text(result: EvaluationResult) -> str:
     )
 
 
-def _numbers(scores: Scores) -> tuple[float, ...]:
+def coverage_rows(coverage: Coverage) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: of every quantity the share that its band holds and, in brackets, its mean half-width."""
+    header = ["", *(region.capitalize() for region in next(iter(coverage.shares.values())))]
+    rows = [
+        [name, *(f"{share.coverage:.1%} (± {share.half_width:.2f})".replace("%", " %") for share in by.values())]
+        for name, by in coverage.shares.items()
+    ]
+    return header, rows
+
+
+def flag_text(coverage: Coverage) -> str:
+    """How often the flag of an unknown domain fires, in a sentence."""
+    molecules, sites = (100 * coverage.flagged[what] for what in ("molecules", "sites"))
+    return f"The flag of an unknown domain fires on {molecules:.1f} % of the molecules and {sites:.1f} % of the sites."
+
+
+def _coverage_text(coverage: Coverage) -> list[str]:
+    return [
+        f"Share of the reference intensities that the {100 * coverage.level:g} % band holds and, in brackets, its mean "
+        "half-width in units of the mean intensity; `molecule` is the sum over the calculated sites.",
+        _table(*coverage_rows(coverage)),
+        "![Nominal level against coverage, and coverage against energy](calibration.png)",
+        flag_text(coverage),
+        *(f"* {remark}" for remark in coverage.remarks[:MAX_REMARKS]),
+    ]
+
+
+def _plain_coverage(coverage: Coverage) -> dict[str, Any]:
+    return {
+        "level": coverage.level,
+        "shares": {name: {r: asdict(share) for r, share in by.items()} for name, by in coverage.shares.items()},
+        "nominal": {
+            name: {f"{level:g}": value for level, value in by.items()} for name, by in coverage.nominal.items()
+        },
+        "flagged": coverage.flagged,
+        "remarks": list(coverage.remarks),
+    }
+
+
+def _numbers(scores: Scores) -> tuple[float | None, ...]:
     spectra = scores.spectra
     percentiles = (spectra.percentiles[p] for p in PERCENTILES)
     return (spectra.mean, *percentiles, spectra.share_below, scores.tensor, scores.isotropic, scores.anisotropic)
 
 
 def _rounded(scores: Scores) -> list[str]:
-    return [f"{number:.3f}" if abs(number) < 10 else f"{number:.1f}" for number in _numbers(scores)]
+    return [rounded(number, 3 if number is None or abs(number) < 10 else 1) for number in _numbers(scores)]
+
+
+def rounded(number: float | None, digits: int = 3) -> str:
+    """A figure of a table; nothing where there is none."""
+    return "" if number is None else f"{number:.{digits}f}"
 
 
 def _plain(scores: Scores) -> dict[str, Any]:
@@ -178,14 +238,14 @@ def _site_rows(result: EvaluationResult) -> list[list[Any]]:
     header = ["molecule", "smiles", "atom", "bonded_to"]
     header += [f"{resolution}_{quantity}" for resolution in RESOLUTIONS for quantity in quantities]
     rows: list[list[Any]] = [header]
+    diagonal = result.data["components"] == "diagonal"
     for s, ((m, atom), environment) in enumerate(zip(result.site_index, _environments(result), strict=True)):
         row: list[Any] = [result.samples[m].id, result.samples[m].smiles, atom, environment]
         for resolution in RESOLUTIONS:
             errors = result.errors[MODEL][resolution]
             row += errors.axes[s].tolist()
-            row += [
-                float(part[s]) for part in (errors.tensor.total, errors.tensor.isotropic, errors.tensor.anisotropic)
-            ]
+            row.append(None if diagonal else float(errors.tensor.total[s]))
+            row += [float(errors.tensor.isotropic[s]), float(errors.tensor.anisotropic[s])]
         rows.append(row)
     return rows
 

@@ -1,0 +1,63 @@
+"""Calibrate a trained model: the band of its spectra, and the domain outside which it says so.
+
+Decisions and figures: docs/adr/011-uncertainty-and-domain.md.
+"""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from equispec.checkpoint import Calibration, add_metadata
+from equispec.data.domain import Domain, disagreement
+from equispec.data.store import StickStore
+from equispec.errors import DomainWarning, InputError
+from equispec.predict import load, model_folder
+from equispec.spectra.calibration import calibrate_band
+from equispec.workflows.evaluation import Targets, atoms_of, common_splits, select_molecules, split_ids_in
+
+QUIET = 0.995  # share of the validation sites on which the members may disagree as much as they do
+
+
+def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -> Calibration:
+    """Calibrate a model folder on a split of its own data, and write the result into its metadata.
+
+    The band rests on the labelled sites of the split, which the weights must not have been fitted to; the known
+    environments are those of the training molecules. The same model and data give the same calibration.
+
+    Raises InputError for a store that lacks these molecules or is of another edge, for the training split, and for a
+    model that does not say how its training spectra were made.
+    """
+    folder = model_folder(model)
+    predictor = load(folder)
+    predictor.calibration = None  # an older one has no say
+    targets, splits = Targets.of(predictor), common_splits(predictor)
+    if split == "train":
+        raise InputError("the errors of training molecules say nothing about new ones; calibrate on the valid split")
+    with StickStore(store_path) as store:
+        if store.edge != predictor.edge:
+            raise InputError(f"{store_path} holds {store.edge} spectra; the model predicts the {predictor.edge} edge")
+        samples = select_molecules(store, split_ids_in(store, splits, split, own=True))
+        train = select_molecules(store, split_ids_in(store, splits, "train", own=True))
+        digest = store.sha256
+    if not samples:
+        raise InputError(f"{store_path}: no molecule of the {split} split has a labelled site")
+    predicted, spread = [], []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DomainWarning)
+        found = predictor.spread(atoms_of(sample) for sample in samples)
+        for sample, (tensors, spreads) in zip(samples, found, strict=True):
+            absorbers = np.flatnonzero(sample.z == sample.z[sample.sites[0].atom])
+            rows = np.searchsorted(absorbers, [site.atom for site in sample.sites])
+            predicted.append(tensors[rows])
+            spread.append(spreads[rows])
+    tensors, spreads = np.concatenate(predicted), np.concatenate(spread)
+    molecule = [m for m, sample in enumerate(samples) for _ in sample.sites]
+    band = calibrate_band(predictor.energies, tensors, spreads, targets.tensors(samples), molecule)
+    limit = float(np.quantile(disagreement(spreads), QUIET, method="higher")) if len(predictor.members) > 1 else None
+    domain = Domain.measure(atoms_of(sample) for sample in train).model_copy(update={"disagreement": limit})
+    calibration = Calibration(
+        split=split, molecules=len(samples), sites=len(tensors), data_sha256=digest, band=band, domain=domain
+    )
+    add_metadata(folder, calibration=calibration.model_dump(mode="json"))
+    return calibration
