@@ -14,6 +14,7 @@ from torch import Tensor
 
 from equispec.checkpoint import save_model
 from equispec.config import Config
+from equispec.data.published import PUBLISHED_INTENSITY, PUBLISHED_SIGMA
 from equispec.errors import InputError
 from equispec.model import Model, ModelConfig, build, parameter_count
 from equispec.models.isd_painn import ISDPaiNNConfig
@@ -22,7 +23,6 @@ from equispec.spectra.broaden import FWHM_PER_SIGMA
 
 Weights = dict[str, Tensor]
 
-PUBLISHED_SIGMA = 0.5  # eV, Gaussian smearing of the published spectra
 
 EMBEDDING = "invariant_atom_emb.embeddings.weight"
 VECTOR_EMBEDDING = "equivariant_atom_emb.embeddings.weight"
@@ -53,7 +53,7 @@ class ISDPaiNNOptions(Config):
     max_neighbors: PositiveInt | None = 50
     grid: tuple[float, float] = (PUBLISHED_C_K_GRID.start, PUBLISHED_C_K_GRID.stop)  # first and last energy, eV
     # raw intensity of a normalised 1: what the published spectra were divided by
-    intensity_scale: PositiveFloat = 1.1704213102348149e-4
+    intensity_scale: PositiveFloat = PUBLISHED_INTENSITY
     symmetric_message: bool = True
     sign_only: bool = False
     # of the molecules it was trained on

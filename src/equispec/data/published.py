@@ -16,7 +16,7 @@ from jaxtyping import Float
 from equispec.errors import DataWarning, InputError
 from equispec.spectra import PUBLISHED_C_K_GRID, EnergyGrid
 
-SIGMA = 0.5  # eV, the standard deviation (not the width at half maximum, which is 1.177 eV) of the published spectra
+PUBLISHED_SIGMA = 0.5  # eV, standard deviation of the published spectra (their width at half maximum is 1.177 eV)
 
 # What the published spectra were divided by for training. Meant to be their mean, but an index was mistaken: each
 # molecule counts with half the mean over its labelled atoms and half the mean over its atoms 0, 1 and 2, those without
@@ -78,7 +78,7 @@ class PublishedSpectrum:
         return np.stack(axes)
 
 
-def spectrum_from_levels(levels: PublishedLevels, sigma: float = SIGMA) -> PublishedSpectrum:
+def spectrum_from_levels(levels: PublishedLevels, sigma: float = PUBLISHED_SIGMA) -> PublishedSpectrum:
     """The spectrum as the published tool makes it: I_c(E) = 2 Σ_b dsf_bc N(E; ε_b, sigma), sigma in eV."""
     energy, strength = levels.transitions()
     energies = np.arange(math.floor(energy.min() - 5), math.ceil(energy.max() + 5), 0.1)

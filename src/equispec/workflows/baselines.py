@@ -93,6 +93,9 @@ def isotropic_oracle(train: Sites, test: Sites) -> Tensors:
     return isotropic(test.tensor)
 
 
+# these turn tensors, so they need to know the whole of them
+IN_FRAMES: tuple[Callable[[Sites, Sites], Tensors], ...] = (environment_frame_mean, nearest_sites)
+
 BASELINES: dict[str, Callable[[Sites, Sites], Tensors]] = {
     "global mean": global_mean,
     "mean per bonded elements": environment_mean,
