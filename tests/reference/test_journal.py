@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from equispec.errors import InputError
-from equispec.reference.journal import HEAD, MAGIC, Journal, pack, unpack
+from equispec.reference.journal import HEAD, MAGIC, Journal, arrays_of, head_of, pack
 
 RESULTS = [b"first", b"", b"third result" * 40, b"last one"]
 
@@ -150,16 +150,19 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
             journal.append([b"lost"])
 
 
-def test_arrays_go_through_bytes_unchanged() -> None:
-    arrays = {"energy": np.array([1.5, 2.5]), "dipole": np.ones((2, 3), np.float32), "reason": np.array("né")}
-    found = unpack(pack(arrays))
+def test_results_go_through_bytes_unchanged() -> None:
+    arrays = {"energy": np.array([1.5, 2.5]), "dipole": np.ones((2, 3), np.float32), "atoms": np.array([1, 2])}
+    payload = pack({"molecule": 3, "reason": "Ångström\nof a line"}, arrays)
+    assert head_of(payload) == {"molecule": 3, "reason": "Ångström\nof a line"}
+    found = arrays_of(payload)
     assert list(found) == list(arrays)
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype
         np.testing.assert_array_equal(found[name], array)
+    assert head_of(pack({"molecule": 4})) == {"molecule": 4}
 
 
 def test_objects_are_not_unpacked() -> None:
-    payload = pack({"a": np.array([{}])})
+    payload = pack({}, {"a": np.array([{}])})
     with pytest.raises(ValueError, match="Object arrays cannot be loaded"):
-        unpack(payload)
+        arrays_of(payload)

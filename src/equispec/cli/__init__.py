@@ -9,6 +9,7 @@ from equispec import __version__
 from equispec.cli.data import data_app
 from equispec.cli.doctor import doctor
 from equispec.cli.evaluation import check, evaluate
+from equispec.cli.label import label
 from equispec.cli.models import models_app
 from equispec.cli.shell import run_app
 from equispec.cli.training import train
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(xas)
+app.command()(label)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(check)

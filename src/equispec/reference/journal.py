@@ -1,4 +1,4 @@
-"""An append-only file of results that survives any kill: what was appended and not torn is there when it is opened again.
+"""An append-only file of results that survives any kill: what was appended is there when it is opened again.
 
 Layout: a line that names the format; then records, each the length of its payload (8 bytes), the sha256 of the payload
 (32 bytes) and the payload. The first payload is the name of the plan the results belong to. A torn or damaged record is
@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import io
 import itertools
+import json
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,16 +24,23 @@ MAGIC = b"equispec journal 1\n"
 HEAD = struct.Struct("<Q32s")
 
 
-def pack(arrays: Mapping[str, Any]) -> bytes:
-    """Arrays (or what numpy makes arrays of) as the bytes of an .npz file."""
+def pack(head: Mapping[str, Any], arrays: Mapping[str, Any] | None = None) -> bytes:
+    """A result as bytes: a line of JSON, and arrays (or what numpy makes arrays of) in the form of .npz."""
     buffer = io.BytesIO()
-    np.savez(buffer, **arrays)
+    buffer.write(json.dumps(head).encode() + b"\n")
+    if arrays is not None:
+        np.savez(buffer, **arrays)
     return buffer.getvalue()
 
 
-def unpack(payload: bytes) -> dict[str, np.ndarray]:
-    """The arrays of `pack`."""
-    with np.load(io.BytesIO(payload), allow_pickle=False) as file:
+def head_of(payload: bytes) -> dict[str, Any]:
+    """The first argument of `pack`."""
+    return json.loads(payload[: payload.index(b"\n")])
+
+
+def arrays_of(payload: bytes) -> dict[str, np.ndarray]:
+    """The second argument of `pack`, as arrays."""
+    with np.load(io.BytesIO(payload[payload.index(b"\n") + 1 :]), allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
 
 
@@ -40,8 +48,8 @@ class Journal:
     """The journal at `path`, open for appending and locked; a context manager.
 
     With `resume` an existing journal is continued, else it is refused. `offsets`: of the results that were there;
-    `dropped`: bytes of a torn end that were cut off. Raises InputError where another process holds the lock, where `path` exists and `resume` is False, is no
-    journal or cannot be written, and where its plan is not `plan`.
+    `dropped`: bytes of a torn end that were cut off. Raises InputError where another process holds the lock, where
+    `path` exists and `resume` is False, is no journal or cannot be written, and where its plan is not `plan`.
     """
 
     def __init__(self, path: Path, plan: str, resume: bool) -> None:
@@ -83,9 +91,9 @@ class Journal:
     def append(self, payloads: Sequence[bytes]) -> list[int]:
         """Add results, wait until the disk has them, and return their offsets; InputError where that fails."""
         records = [HEAD.pack(len(payload), hashlib.sha256(payload).digest()) + payload for payload in payloads]
-        first = self._end
+        ends = list(itertools.accumulate(map(len, records), initial=self._end))
         self._write(b"".join(records))
-        return [first + before for before in itertools.accumulate(map(len, records[:-1]), initial=0)]
+        return ends[:-1]
 
     def _write(self, content: bytes) -> None:
         try:

@@ -16,6 +16,9 @@ EXTRAS = {
     "rdkit": ("structures from SMILES, scaffold splits", "chem"),
     "lightning": ("training", "train"),
     "tensorboard": ("watching a training run", "train"),
+    "pyscf": ("core-level labels from first principles", "qm"),
+    "tblite": ("GFN2-xTB labels and relaxed structures", "qm"),
+    "distributed": ("labelling on many cores and machines", "cluster"),
 }
 
 

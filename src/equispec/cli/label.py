@@ -1,0 +1,164 @@
+"""equispec label: reference data from quantum chemistry."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from equispec.cli.shell import note
+from equispec.errors import InputError
+
+if TYPE_CHECKING:
+    from equispec.reference.campaign import Progress
+
+LINE_EVERY = 30.0  # seconds between lines of progress where there is no terminal
+
+
+def label(
+    structures: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Files that ASE reads (xyz, sdf, ...), all frames.", metavar="STRUCTURES"),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="tp-dft: core-level spectra; gfn2: energies, forces, dipoles, charges.", metavar="NAME")
+    ] = "tp-dft",
+    smiles: Annotated[
+        list[str] | None,
+        typer.Option(help="A molecule as SMILES, relaxed with GFN2-xTB; may be repeated.", metavar="SMILES"),
+    ] = None,
+    edge: Annotated[str | None, typer.Option(help="tp-dft: the edge (default C-K).", metavar="EDGE")] = None,
+    level: Annotated[str | None, typer.Option(help="tp-dft: fast (default) or accurate.", metavar="NAME")] = None,
+    sites: Annotated[
+        str | None,
+        typer.Option(help="tp-dft: unique (default; one of those that symmetry makes equal) or all.", metavar="WHICH"),
+    ] = None,
+    polarizability: Annotated[
+        bool, typer.Option("--polarizability", help="gfn2: polarizabilities as well (seven times the work).")
+    ] = False,
+    relax: Annotated[bool, typer.Option("--relax", help="gfn2: relax each structure first.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine (default: one per core).", min=1, metavar="N")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Use the workers of this dask scheduler (tcp://host:8786).", metavar="ADDRESS")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier run was stopped.")] = False,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0, metavar="X")
+    ] = None,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The store to write (.h5).", metavar="DATA")],
+) -> None:
+    """Label molecules by quantum chemistry.
+
+    Every result is safe as soon as it is counted: a run that was stopped or killed goes on with --resume. Calculations
+    that fail their checks are counted and recorded with the reason, never stored as data.
+
+    \b
+    Examples:
+      equispec label molecules.xyz --method tp-dft --workers 4 -o spectra.h5
+      equispec label --smiles c1ccccc1O --level accurate -o phenol.h5
+      equispec label molecules.xyz --method gfn2 --polarizability -o properties.h5
+      equispec label molecules.xyz --scheduler tcp://node1:8786 --resume -o spectra.h5
+    """
+    from equispec.reference.campaign import run
+    from equispec.reference.plan import make_plan
+    from equispec.spectra import check_writable
+
+    core_hole = {name: value for name, value in (("edge", edge), ("level", level), ("sites", sites)) if value}
+    chosen = _method(method, core_hole, {"polarizability": polarizability, "relax": relax})
+    if workers is not None and scheduler is not None:
+        raise InputError("either --workers on this machine or the workers of a --scheduler, not both")
+    if output.suffix != ".h5":
+        raise InputError(f"{output}: unknown suffix {output.suffix!r}; a store ends in .h5")
+    check_writable(output)
+    files = structures or []
+    plan = make_plan(files, smiles or [], chosen)
+    end = float("inf") if max_minutes is None else time.monotonic() + 60 * max_minutes
+    with _signals() as received, _shown(chosen.unit) as report:
+        progress = run(
+            plan,
+            output,
+            resume,
+            workers,
+            scheduler,
+            stop=lambda: bool(received) or time.monotonic() > end,
+            report=report,
+        )
+    counts = f"{progress.done:,} of {progress.total:,} {chosen.unit} ({progress.failed:,} failed)"
+    if progress.complete:
+        note(f"{output} is complete: {counts}")
+    else:
+        note(f"stopped at {counts}; the same command with --resume goes on")
+    if received:
+        raise typer.Exit(128 + received[0])
+
+
+def _method(name: str, core_hole: dict[str, str], tight_binding: dict[str, bool]) -> Any:
+    from equispec.reference.methods import CoreHole, TightBinding
+
+    if name == "tp-dft":
+        if any(tight_binding.values()):
+            raise InputError("--polarizability and --relax belong to --method gfn2")
+        return CoreHole(**core_hole)
+    if name == "gfn2":
+        if core_hole:
+            raise InputError(f"--{next(iter(core_hole))} belongs to --method tp-dft")
+        return TightBinding(**tight_binding)
+    raise InputError(f"unknown method {name!r}; known methods: tp-dft, gfn2")
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of the first; the second one is obeyed at once."""
+    received: list[int] = []
+
+    def note_down(number: int, _: Any) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note_down) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _shown(unit: str) -> Iterator[Any]:
+    """What shows progress on stderr: a bar in a terminal, else a line now and then."""
+    if not sys.stderr.isatty():
+        last = 0.0
+
+        def line(progress: "Progress") -> None:
+            nonlocal last
+            if time.monotonic() - last > LINE_EVERY or progress.complete:
+                last = time.monotonic()
+                note(f"{progress.done}/{progress.total} {_words(progress, unit)}")
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"{unit}, starting")
+        yield lambda progress: bar.update(
+            task, total=progress.total, completed=progress.done, description=_words(progress, unit)
+        )
+
+
+def _words(progress: "Progress", unit: str) -> str:
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    if progress.seconds_left is None:
+        return f"{unit}{failed}"
+    rate, left = progress.rate, progress.seconds_left
+    shown = f"{left / 3600:.1f} h" if left > 5400 else f"{left / 60:.0f} min" if left > 90 else f"{left:.0f} s"
+    return f"{unit}{failed}, {rate:.3g}/s, {shown} left"
