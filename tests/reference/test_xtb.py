@@ -10,10 +10,12 @@ from ase.build import molecule
 from scipy.stats import special_ortho_group
 
 from equispec.data.bonds import bond_matrix
+from equispec.data.properties import PropertyStore
 from equispec.errors import InputError
 from equispec.quantities import QUANTITIES
 from equispec.reference import xtb
 from equispec.reference.build import build_molecule
+from equispec.reference.methods import Molecule, TightBinding
 from equispec.reference.xtb import LabelFailed, label_structure, relax, xtb_provenance
 from equispec.units import BOHR
 
@@ -235,3 +237,24 @@ def test_without_tblite_it_says_how_to_get_it(monkeypatch):
     for function in (xtb_provenance, lambda: label_structure(*arrays("H2O")), lambda: relax(*arrays("H2O"))):
         with pytest.raises(InputError, match=r"pip install 'equispec\[qm\]'"):
             function()
+
+
+def test_from_the_campaign_into_the_store(tmp_path):
+    """What `equispec label --method gfn2` stores is what the functions return, of the relaxed structure."""
+    z, pos = arrays("CH3OH")
+    method = TightBinding(polarizability=True, relax=True)
+    molecule = Molecule(5, "methanol", "CO", z, pos)
+    (task,) = method.tasks(molecule)
+    result = {name: np.asarray(value) for name, value in method.compute(task).items()}
+    failed = Molecule(6, "broken", "", z, pos)
+    found = [(molecule, {task.atom: result}, {}), (failed, {}, {task.atom: "no convergence"})]
+    method.write(tmp_path / "a.h5", found, method.provenance())
+    store = PropertyStore(tmp_path / "a.h5")
+    assert (store.ids, store.smiles, store.failures) == ([5], ["CO"], {6: "no convergence"})
+    np.testing.assert_array_equal(store[0].pos, relax(z, pos))
+    expected = label_structure(z, relax(z, pos), polarizability=True)
+    assert set(store.names) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(store[0].properties[name], value)
+    kinds = [TightBinding(polarizability=p, relax=r) for p in (False, True) for r in (False, True)]
+    assert len({kind.provenance()["settings_sha256"] for kind in kinds}) == 4  # none is resumed as another

@@ -157,7 +157,7 @@ class TightBinding:
     def provenance(self) -> dict[str, str | float]:
         from equispec.reference.xtb import xtb_provenance
 
-        return xtb_provenance(self.relax)
+        return xtb_provenance(self.relax, self.polarizability)
 
     def tasks(self, molecule: Molecule) -> list[Task]:
         if molecule.multiplicity < 1 or (int(molecule.z.sum()) - molecule.charge - molecule.multiplicity) % 2 == 0:
