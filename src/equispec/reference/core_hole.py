@@ -6,7 +6,6 @@ into a large basis, the Kohn-Sham matrix is made there once, and its empty orbit
 `protocol.py`; what was measured: docs/labelling.md.
 """
 
-from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +15,7 @@ from jaxtyping import Float, Int
 from equispec.data.sample import SiteSticks
 from equispec.errors import InputError
 from equispec.reference.effective_core import effective_core_matrix
-from equispec.reference.protocol import ELEMENTS, Level, Shells, find_level, settings_hash
+from equispec.reference.protocol import ELEMENTS, SITE_BASIS, Level, Shells, find_level, settings_hash, site_shells
 from equispec.spectra import EDGES
 from equispec.units import BOHR, HARTREE
 
@@ -25,6 +24,7 @@ LEAST_POPULATION = 0.99  # of the 1s orbital on the excited atom
 LEAST_GAP = 0.5  # eV
 LEVEL_SHIFT = 0.3  # hartree, of the second attempt to converge
 POINTS_AT_ONCE = 4096
+HIGHEST_MOMENTUM = 2  # of the density on the excited atom
 MEMORY = 2000  # MB that PySCF may plan with
 INTEGRAL_TOLERANCE = 1e-10  # hartree, of the repulsion in the large basis
 
@@ -53,7 +53,9 @@ def label_site(
     try:
         from pyscf import lib
     except ImportError:
-        raise InputError("labels from first principles need PySCF; install it with: pip install 'equispec[qm]'") from None
+        raise InputError(
+            "labels from first principles need PySCF; install it with: pip install 'equispec[qm]'"
+        ) from None
     with lib.with_omp_threads(1):
         hole = _HalfHole(z, np.asarray(pos, np.float64), atom, settings)
         hole.converge()
@@ -81,10 +83,10 @@ def core_hole_provenance(edge: str = "C-K", level: str = "fast") -> dict[str, st
         "energy_shift": EDGES[edge].shift,
         "units": "positions Å; energies, ionization potential, gap, total energy eV; dipoles e·bohr",
         "protocol": (
-            f"Transition potential (half core hole, one site at a time), restricted {settings.functional}; "
-            f"{settings.site_basis} on the excited {element} atom, ccECP with {settings.basis} on the other heavy atoms, "
-            f"{settings.hydrogen_basis} on H, density fitting of J ({settings.fitting_basis}); final states from one "
-            f"diagonalisation in an augmented basis; transition dipoles <1s|r|f>; level {level}."
+            f"Transition potential (half core hole, one site at a time), restricted {settings.functional}; on the "
+            f"excited {element} {SITE_BASIS[EDGES[edge].z]}, uncontracted, on other heavy atoms {settings.basis}, "
+            f"on H {settings.hydrogen_basis}; density fitting of J ({settings.fitting_basis}); final states from one "
+            f"diagonalisation in an augmented basis; transition dipoles <1s|r|f>; level {level}"
         ),
         "level": level,
         "program": f"PySCF {version('pyscf')}",
@@ -96,7 +98,7 @@ def core_hole_provenance(edge: str = "C-K", level: str = "fast") -> dict[str, st
 
 
 class _HalfHole:
-    """One molecule with half a 1s electron missing at one atom: a small basis for the density, a large one beside it."""
+    """One molecule with half a 1s electron missing at one atom: in a small basis and a large one."""
 
     def __init__(self, z: np.ndarray, pos: np.ndarray, atom: int, settings: Level) -> None:
         from pyscf import dft
@@ -125,6 +127,8 @@ class _HalfHole:
         inner = np.ix_(self.inner, self.inner)
         scf = dft.RKS(self.mol, xc=self.settings.functional)
         scf.grids = self.grid
+        scf.chkfile = None  # nothing is kept on disk
+        scf._chkfile.close()
         scf.conv_tol = self.settings.convergence
         scf.get_hcore = lambda *_: self.core[inner]
         scf.get_ovlp = lambda *_: self.overlap[inner]
@@ -263,23 +267,26 @@ def _molecule(z: np.ndarray, pos: np.ndarray, atom: int, settings: Level, augmen
     basis, cores = {}, {}
     for i, (name, n) in enumerate(zip(names, z.tolist(), strict=True)):
         symbol = chemical_symbols[n]
-        kind, shells = settings.basis, settings.heavy_shells
         if i == atom:
-            kind, shells = settings.site_basis, settings.site_shells
+            functions, shells = _site_functions(symbol), site_shells(settings, n)
         elif n == 1:
-            kind, shells = settings.hydrogen_basis, settings.hydrogen_shells
+            functions, shells = gto.basis.load(settings.hydrogen_basis, symbol), settings.hydrogen_shells
         else:
+            functions, shells = gto.basis.load(settings.basis, symbol), settings.heavy_shells
             cores[name] = "ccecp"
-        basis[name] = _basis_set(kind, symbol) + (_single(shells) if augmented else [])
+        basis[name] = functions + (_single(shells) if augmented else [])
     atoms = [(name, tuple(point)) for name, point in zip(names, pos.tolist(), strict=True)]
     return gto.M(atom=atoms, basis=basis, ecp=cores, unit="Angstrom", verbose=0, max_memory=MEMORY)
 
 
-@cache
-def _basis_set(name: str, symbol: str) -> list[Any]:
+def _site_functions(symbol: str) -> list[list[Any]]:
+    """Functions of the excited atom: each Gaussian free, so that the core can contract about its half hole."""
+    from ase.data import atomic_numbers
     from pyscf import gto
 
-    return gto.basis.load(name, symbol)
+    shells = gto.basis.load(SITE_BASIS[atomic_numbers[symbol]], symbol)
+    shells = [shell for shell in shells if shell[0] <= HIGHEST_MOMENTUM]
+    return [[shell[0], [row[0], 1.0]] for shell in shells for row in shell[1:] if isinstance(row, list)]
 
 
 def _single(shells: Shells) -> list[list[Any]]:

@@ -39,7 +39,6 @@ class Level:
     grid: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     functional: str = "PBE"
     fitting_basis: str = "def2-universal-jfit"
-    site_basis: str = "iglo3"
     convergence: float = 1e-6  # hartree, change of the energy in the last cycle
     smallest_overlap: float = 1e-5  # eigenvalues of the overlap matrix below this are left out
 
@@ -75,7 +74,18 @@ LEVELS: dict[str, Level] = {
     ),
 }
 
+CARBON = 6
+SITE_BASIS = {6: "iglo3", 7: "pcseg-2", 8: "pcseg-2", 9: "pcseg-2"}  # of the excited atom; uncontracted, up to d
 ELEMENTS = (1, 6, 7, 8, 9)  # for which the protocol has been validated
+
+
+def site_shells(settings: Level, z: int) -> Shells:
+    """The Gaussians added to an excited atom: those of carbon, the tight ends widened with the square of the charge."""
+    factor = (z / CARBON) ** 2
+    return tuple(
+        (momentum, _even_tempered(len(exponents), exponents[0], factor * exponents[-1]))
+        for momentum, exponents in settings.site_shells
+    )
 
 
 def find_level(name: str) -> Level:
@@ -87,5 +97,10 @@ def find_level(name: str) -> Level:
 
 def settings_hash(edge: str, name: str) -> str:
     """sha256 of everything in this module that decides the numbers of an edge and a level."""
-    content = {"edge": edge, "z": EDGES[edge].z, "shift": EDGES[edge].shift, **asdict(find_level(name))}
+    content = {
+        "edge": edge,
+        "z": EDGES[edge].z,
+        "shift": EDGES[edge].shift,
+        "site_basis": SITE_BASIS[EDGES[edge].z],
+    } | asdict(find_level(name))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

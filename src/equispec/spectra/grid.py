@@ -58,8 +58,12 @@ class Edge:
 
 
 EDGES: dict[str, Edge] = {
-    # shift: fitted to six gas-phase π* energies at the level of theory of our reference data
+    # shifts: fitted to gas-phase π* (F: σ*) energies at the level of theory of our reference data, six for C, three for
+    # N and O, two for F: docs/labelling.md
     "C-K": Edge("C-K", "C", 6, EnergyGrid(280.0, 310.0, 301), shift=-6.6),
+    "N-K": Edge("N-K", "N", 7, EnergyGrid(395.0, 425.0, 301), shift=-7.8),
+    "O-K": Edge("O-K", "O", 8, EnergyGrid(526.0, 556.0, 301), shift=-8.6),
+    "F-K": Edge("F-K", "F", 9, EnergyGrid(680.0, 710.0, 301), shift=-9.7),
 }
 
 # the grid of the data of Shibata & Mizoguchi, Digital Discovery 3, 649 (2024)
