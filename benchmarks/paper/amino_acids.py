@@ -94,7 +94,7 @@ def draw(results: dict[str, Any]) -> Figure:
             axis.set_xlim(282, energy[-1])
         row[0].set_ylim(0, 1.3 * max(np.max(acid["reference"]), np.max(acid["predicted"])))
         row[0].set_title(f"{acid['name']}, mean of {acid['sites']} C", loc="left")
-        row[0].set_ylabel("Absorption")
+        row[0].set_ylabel("Absorption (mean = 1)")
     for axis in panels[-1]:
         axis.set_xlabel("Energy (eV)")
     panels[0, -1].legend(loc="center right")

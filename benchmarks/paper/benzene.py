@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from study import AXES, RED, Study, described, evaluated, origin, plain
+from study import AXES, RED, Study, described, evaluated, native_and_broad, origin, plain
 
 from equispec.errors import InputError
 from equispec.spectra import directional, mse
@@ -57,8 +57,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "raw mse": plain(mse(ours, theirs) * scale**2),
         "deviation": float(np.sqrt(np.mean((along["one calculation"] - theirs) ** 2) / np.mean(theirs**2))),
         "peak": float(peak),
-        "peak intensity": {name: plain(scale * step * s[..., window].sum(-1)) for name, s in along.items()},
-        "spectra": {name: plain(scale * along[name]) for name in ("predicted", "reference")},
+        "peak intensity": {name: plain(1e3 * scale * step * s[..., window].sum(-1)) for name, s in along.items()},
+        "spectra": {name: plain(1e3 * scale * along[name]) for name in ("predicted", "reference")},
     }
 
 
@@ -103,7 +103,7 @@ def draw(results: dict[str, Any]) -> Figure:
     figure = Figure(figsize=(11.0, 5.4), layout="constrained")
     *panels, last = figure.subplots(1, 4, gridspec_kw={"width_ratios": (1, 1, 1, 1.15)})
     energy, spectra = results["energy"], results["spectra"]
-    spacing = 0.55 * np.max(spectra["reference"])
+    spacing = 0.75 * np.max(spectra["reference"])
     for c, axis in enumerate(panels):
         for k, angle in enumerate(results["angles"]):
             base = k * spacing
@@ -119,7 +119,7 @@ def draw(results: dict[str, Any]) -> Figure:
         axis.set_ylim(-0.05 * spacing, spacing * (len(results["angles"]) - 1) + 1.08 * np.max(spectra["reference"]))
         axis.set_xlabel("Energy (eV)")
         axis.tick_params(labelleft=c == 0)
-    panels[0].set_ylabel("Absorption per carbon ((e a$_0$)²/eV), offset by angle")
+    panels[0].set_ylabel("Absorption per carbon (10$^{-3}$ (e a$_0$)²/eV), offset by angle")
     panels[0].legend(loc="upper right")
     angles = results["angles"]
     for c, direction in enumerate(AXES):
@@ -132,7 +132,7 @@ def draw(results: dict[str, Any]) -> Figure:
     last.plot([], [], "k-", label="predicted")
     last.set_title(f"π* intensity, {results['peak']:.1f} ± {PI_STAR / 2:g} eV", loc="left")
     last.set_xlabel("Angle about x (°)")
-    last.set_ylabel("(e a$_0$)² per carbon")
+    last.set_ylabel("Intensity per carbon (10$^{-3}$ (e a$_0$)²)")
     last.set_ylim(0, 1.55 * last.get_ylim()[1])
     last.legend(loc="upper left", fontsize=8)
     return figure
