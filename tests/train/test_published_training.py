@@ -1,6 +1,7 @@
 """Training on published data: of the tensors only xx, yy and zz are known, and the scale is that of the paper."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ from ase import Atoms
 from equispec.checkpoint import load_model
 from equispec.data.published import PUBLISHED_INTENSITY
 from equispec.data.readers.published import read_published_spectra
-from equispec.data.store import StickStore
+from equispec.data.store import StickStore, write_store
 from equispec.errors import ConfigError, InputError
 from equispec.predict import load
-from equispec.spectra import PUBLISHED_C_K_GRID
+from equispec.spectra import EDGES, PUBLISHED_C_K_GRID
 from equispec.train.config import TrainingConfig, load_config
 from equispec.train.data import Batch
 from equispec.train.module import SpectraModule
@@ -116,6 +117,18 @@ def test_errors_scale_with_the_inverse_square_of_the_constant(published_store: P
         mean = torch.as_tensor(prepared.statistics.mean_spectrum)[:, None]
         errors.append(float((target - mean).square().mean()))
     assert errors[0] / errors[1] == pytest.approx(4.0, rel=1e-5)
+
+
+def test_data_of_another_edge_are_refused(
+    published_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EDGES, "N-K", replace(EDGES["C-K"], name="N-K", element="N", z=7))
+    with StickStore(published_store) as store:
+        samples = [replace(sample, sites=()) for sample in store]
+        attributes = {name: value for name, value in store.attributes.items() if not name.startswith("format")}
+    write_store(tmp_path / "n.h5", samples, {**attributes, "edge": "N-K"})
+    with pytest.raises(ConfigError, match="holds N-K spectra; the model is for the C-K edge"):
+        _prepare(config(tmp_path / "n.h5"))
 
 
 def test_what_the_data_do_not_allow(published_store: Path, small_store: Path) -> None:
