@@ -99,9 +99,9 @@ def main() -> None:
         f"{date.today()}, {platform.machine()}, `python benchmarks/label_reproduction.py --sites {options.sites} "
         f"--seed {options.seed}`.",
         "",
-        f"{len(sites)} sites of `ck-tp-pbe.h5` drawn at random, labelled again. {np.isfinite(shifts).sum()} of them have "
-        f"strong transitions below the ionisation potential: these move by at most {np.nanmax(shifts):.4f} eV. The cosine "
-        f"between the broadened tensors is at least {min(row[2] for row in sites):.6f}; ionisation potentials differ "
+        f"{len(sites)} sites of `ck-tp-pbe.h5` drawn at random, labelled again. {np.isfinite(shifts).sum()} of them "
+        f"have strong transitions below the ionisation potential: these move by at most {np.nanmax(shifts):.4f} eV. The "
+        f"cosine between the broadened tensors is at least {min(row[2] for row in sites):.6f}; ionisation potentials differ "
         f"by at most {max(abs(row[3]) for row in sites):.4f} eV.",
         "",
         "First strong lines, raw scale; the known values come from an independent implementation on its own geometries, "

@@ -132,7 +132,7 @@ class _HalfHole:
         scf.conv_tol = self.settings.convergence
         scf.get_hcore = lambda *_: self.core[inner]
         scf.get_ovlp = lambda *_: self.overlap[inner]
-        scf.get_veff = lambda mol=None, dm=None, *_, **__: self.field(scf.make_rdm1() if dm is None else dm)
+        scf.get_veff = lambda mol, dm, *_, **__: self.field(dm)  # without scf inside: no cycle keeps the arrays
         scf.get_occ = self._occupations
         scf.kernel()
         if not scf.converged:
@@ -140,7 +140,7 @@ class _HalfHole:
             scf.kernel(scf.make_rdm1())
         if not scf.converged:
             raise SiteFailed("the self-consistent field did not converge")
-        self.scf = scf
+        self.core_orbital, self.density, self.energy = scf.mo_coeff[:, 0], scf.make_rdm1(), scf.e_tot
 
     def _occupations(self, mo_energy: np.ndarray | None = None, mo_coeff: np.ndarray | None = None) -> np.ndarray:
         occupation = np.zeros(self.mol.nao)
@@ -170,7 +170,7 @@ class _HalfHole:
             ionization_potential=float(-HARTREE * energy[0]),
             population_1s=population,
             gap=float(gap),
-            total_energy=float(HARTREE * self.scf.e_tot),
+            total_energy=float(HARTREE * self.energy),
             equivalent=equivalent,
         )
 
@@ -187,14 +187,14 @@ class _HalfHole:
         from pyscf import df
 
         density = np.zeros((self.large.nao, self.large.nao))
-        density[np.ix_(self.inner, self.inner)] = self.scf.make_rdm1()
+        density[np.ix_(self.inner, self.inner)] = self.density
         fitting = df.DF(self.large, self.settings.fitting_basis)
         return df.df_jk.get_j(fitting, density, hermi=1, direct_scf_tol=INTEGRAL_TOLERANCE)
 
     def _exchange_correlation(self) -> np.ndarray:
         from pyscf.dft import numint
 
-        potential = self.field.potential(self.scf.make_rdm1())[1]
+        potential = self.field.potential(self.density)[1]
         matrix = np.zeros((self.large.nao, self.large.nao))
         for first in range(0, potential.shape[1], POINTS_AT_ONCE):
             block = slice(first, first + POINTS_AT_ONCE)
@@ -204,9 +204,9 @@ class _HalfHole:
 
     def _core_population(self) -> float:
         """Mulliken population of the core orbital on the excited atom."""
-        core = self.scf.mo_coeff[:, 0]
+        overlap = self.overlap[np.ix_(self.inner, self.inner)]
         first, last = self.mol.aoslice_by_atom()[self.atom, 2:]
-        return float(core[first:last] @ (self.scf.get_ovlp() @ core)[first:last])
+        return float(self.core_orbital[first:last] @ (overlap @ self.core_orbital)[first:last])
 
 
 class _MeanField:
