@@ -51,8 +51,14 @@ def label(
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop after this time; --resume goes on.", min=0, metavar="X")
     ] = None,
-    *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The store to write (.h5).", metavar="DATA")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The store to write (.h5).", metavar="DATA")
+    ] = None,
+    grow: Annotated[
+        Path | None,
+        typer.Option(help="Add what this folder of stores lacks, instead of --output.", metavar="FOLDER"),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Molecules in each new store of --grow.", min=1, metavar="N")] = 100,
 ) -> None:
     """Label molecules by quantum chemistry.
 
@@ -65,8 +71,10 @@ def label(
       equispec label --smiles c1ccccc1O --level accurate -o phenol.h5
       equispec label molecules.xyz --method gfn2 --polarizability -o properties.h5
       equispec label molecules.xyz --scheduler tcp://node1:8786 --resume -o spectra.h5
+      equispec label candidates.xyz --grow data/my-set --max-minutes 60
     """
     from equispec.reference.campaign import run
+    from equispec.reference.growth import grow as grow_folder
     from equispec.reference.plan import make_plan
     from equispec.spectra import check_writable
 
@@ -74,29 +82,37 @@ def label(
     chosen = _method(method, core_hole, {"polarizability": polarizability, "relax": relax})
     if workers is not None and scheduler is not None:
         raise InputError("either --workers on this machine or the workers of a --scheduler, not both")
-    if output.suffix != ".h5":
-        raise InputError(f"{output}: unknown suffix {output.suffix!r}; a store ends in .h5")
-    check_writable(output)
-    files = structures or []
-    plan = make_plan(files, smiles or [], chosen)
+    if (output is None) == (grow is None):
+        raise InputError("where to? either --output with a store to write, or --grow with a folder of stores")
     end = float("inf") if max_minutes is None else time.monotonic() + 60 * max_minutes
     with _signals() as received, _shown(chosen.unit) as report:
-        progress = run(
-            plan,
-            output,
-            resume,
-            workers,
-            scheduler,
-            stop=lambda: bool(received) or time.monotonic() > end,
-            report=report,
-        )
-    counts = f"{progress.done:,} of {progress.total:,} {chosen.unit} ({progress.failed:,} failed)"
-    if progress.complete:
-        note(f"{output} is complete: {counts}")
-    else:
-        note(f"stopped at {counts}; the same command with --resume goes on")
+        means: dict[str, Any] = {
+            "workers": workers,
+            "scheduler": scheduler,
+            "stop": lambda: bool(received) or time.monotonic() > end,
+            "report": report,
+        }
+        if output is not None:
+            if output.suffix != ".h5":
+                raise InputError(f"{output}: unknown suffix {output.suffix!r}; a store ends in .h5")
+            check_writable(output)
+            plan = make_plan(structures or [], smiles or [], chosen)
+            _say(output, run(plan, output, resume, **means), chosen.unit)
+        elif grow is not None:
+            if method != "tp-dft" or smiles or resume:
+                raise InputError("--grow takes structure files and --method tp-dft, and goes on by itself")
+            for shard, progress in grow_folder(grow, structures or [], chosen, batch, **means):
+                _say(shard, progress, chosen.unit)
     if received:
         raise typer.Exit(128 + received[0])
+
+
+def _say(written: Path | None, progress: "Progress", unit: str) -> None:
+    counts = f"{progress.done:,} of {progress.total:,} {unit} ({progress.failed:,} failed)"
+    if progress.complete:
+        note(f"{written} is complete: {counts}")
+    else:
+        note(f"stopped at {counts}; the same command goes on, with --resume if it has --output")
 
 
 def _method(name: str, core_hole: dict[str, str], tight_binding: dict[str, bool]) -> Any:
@@ -134,7 +150,7 @@ def _signals() -> Iterator[list[int]]:
 def _shown(unit: str) -> Iterator[Any]:
     """What shows progress on stderr: a bar in a terminal, else a line now and then."""
     if not sys.stderr.isatty():
-        last = 0.0
+        last = float("-inf")
 
         def line(progress: "Progress") -> None:
             nonlocal last
