@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from equispec.checkpoint import Calibration, Checkpoint, load_members
 from equispec.data.atoms import centred, check_structure, graphs_from_many
-from equispec.data.domain import disagreement, sentence
+from equispec.data.domain import Remarks
 from equispec.data.structures import SOURCE, atoms_from_smiles, read_structures
 from equispec.errors import DomainWarning, InputError
 from equispec.graph import AtomGraph, along_directions
@@ -169,7 +168,7 @@ class Predictor:
             if n is not None and self.directional:
                 exact = self._along(graph, n[None]).mean(0, dtype=np.float64)[0]
                 tensor = tensor + (exact - tensor @ n @ n)[..., None, None] * np.outer(n, n)
-            yield from self._unpack(batch, graph, tensor, spread, concerns, band)
+            yield from self._unpack(batch, graph, tensor, concerns, band)
 
     def spread(self, structures: Iterable[Atoms]) -> Iterator[tuple[Tensors, Tensors]]:
         """Of many structures, as they come: T(E) of all absorbers, and the spread of the members about it.
@@ -198,7 +197,7 @@ class Predictor:
         if edge is not None and edge != self.edge:
             raise InputError(f"model {self.members[0].name!r} predicts the {self.edge} edge, not {edge}")
 
-    def _graph(self, batch: Sequence[Atoms], sites: Sequence[int] | None) -> tuple[AtomGraph, list["_Concerns"]]:
+    def _graph(self, batch: Sequence[Atoms], sites: Sequence[int] | None) -> tuple[AtomGraph, list[Remarks]]:
         """The structures with their absorbers, and in what each of them lies outside the domain of the model."""
         model, element = self.members[0].model, EDGES[self.edge]
         masks, concerns = [], []
@@ -236,14 +235,13 @@ class Predictor:
     def concerns(self, atoms: Atoms) -> list[str]:
         """In what the structure differs from everything the model was trained on; empty if in nothing we know of.
 
-        Elements, size, charge and spin, and of a calibrated model the surroundings of the absorbers. That its members
-        disagree more than on validation molecules shows only in a prediction (`outside_domain` in its metadata).
+        Elements, size, charge and spin, and of a calibrated model bonded elements and the lengths of bonds.
         """
-        return self._concerns(atoms, np.flatnonzero(atoms.numbers == EDGES[self.edge].z)).sentences
+        return list(self._concerns(atoms, np.flatnonzero(atoms.numbers == EDGES[self.edge].z)).sentences)
 
-    def _concerns(self, atoms: Atoms, sites: np.ndarray) -> "_Concerns":
-        about_sites = {} if self.calibration is None else self.calibration.domain.concerns(atoms, sites)
-        return _Concerns(self._of_composition(atoms), about_sites)
+    def _concerns(self, atoms: Atoms, sites: np.ndarray) -> Remarks:
+        found = Remarks() if self.calibration is None else self.calibration.domain.remarks(atoms, sites)
+        return Remarks((*self._of_composition(atoms), *found.sentences), found.sites)
 
     def _of_composition(self, atoms: Atoms) -> list[str]:
         known = self.members[0].metadata.get("statistics")
@@ -309,35 +307,23 @@ class Predictor:
         batch: Sequence[Atoms],
         graph: AtomGraph,
         tensor: Tensors,
-        spread: Tensors,
-        concerns: Sequence["_Concerns"],
+        concerns: Sequence[Remarks],
         band: Band | None,
     ) -> Iterator[SiteSpectra]:
         starts = np.cumsum([0, *(len(atoms) for atoms in batch)])
         flags = graph.atom_data["absorber"].cpu().numpy()
         for i, (atoms, rows) in enumerate(zip(batch, _rows(graph, len(batch)), strict=True)):
-            sites = np.flatnonzero(flags[starts[i] : starts[i + 1]])
-            found = concerns[i].plus(self._disagreement(sites, spread[rows]))
-            for concern in found.sentences[len(concerns[i].sentences) :]:
-                warnings.warn(f"{structure_name(atoms)}: {concern}", DomainWarning, stacklevel=2)
             yield SiteSpectra(
                 energy=self.energies,
                 tensor=tensor[rows],
-                sites=sites,
+                sites=np.flatnonzero(flags[starts[i] : starts[i + 1]]),
                 z=atoms.numbers.astype(np.int64),
                 pos=atoms.positions.copy(),
-                meta=self._meta(atoms, found),
+                meta=self._meta(atoms, concerns[i]),
                 band=None if band is None else band.select(rows),
             )
 
-    def _disagreement(self, sites: np.ndarray, spread: Tensors) -> dict[str, list[int]]:
-        limit = None if self.calibration is None else self.calibration.domain.disagreement
-        if limit is None:
-            return {}
-        worst = sites[disagreement(spread) > limit].tolist()
-        return {"the members of the ensemble disagree more than on validation molecules": worst} if worst else {}
-
-    def _meta(self, atoms: Atoms, concerns: "_Concerns") -> dict[str, Any]:
+    def _meta(self, atoms: Atoms, concerns: Remarks) -> dict[str, Any]:
         metadata = self.members[0].metadata
         widths = metadata.get("broadening")
         meta = spectra_meta(
@@ -348,33 +334,14 @@ class Predictor:
             broadening=Broadening(**widths) if widths else None,
             shift=metadata.get("shift_eV"),
         )
-        meta |= {"structure": structure_name(atoms), "outside_domain": concerns.sentences}
+        meta |= {"structure": structure_name(atoms), "outside_domain": list(concerns.sentences)}
         if self.calibration is not None:
-            meta["flagged_sites"] = concerns.flagged
+            meta["flagged_sites"] = list(concerns.sites)
         if "intensity_scale" in metadata:  # times the intensities: (e a0)²/eV
             meta["intensity_scale"] = metadata["intensity_scale"]
         if self.directional:
             meta["tensor"] = "fitted to six directions of a directional model"
         return meta
-
-
-@dataclass(frozen=True)
-class _Concerns:
-    """What speaks against a structure: sentences about all of it, and remarks with the sites that they are about."""
-
-    composition: list[str]
-    about_sites: dict[str, list[int]]
-
-    def plus(self, about_sites: dict[str, list[int]]) -> "_Concerns":
-        return _Concerns(self.composition, {**self.about_sites, **about_sites})
-
-    @property
-    def sentences(self) -> list[str]:
-        return [*self.composition, *(sentence(remark, sites) for remark, sites in self.about_sites.items())]
-
-    @property
-    def flagged(self) -> list[int]:
-        return sorted({site for sites in self.about_sites.values() for site in sites})
 
 
 def _sum_of_squares(departure: Float[np.ndarray, "members sites energy 3 3"]) -> Tensors:

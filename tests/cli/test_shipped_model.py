@@ -9,9 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 
+from equispec.errors import DomainWarning
+from equispec.predict import load
 from equispec.spectra import SiteSpectra, load_spectra
+from equispec.workflows.evaluation import evaluate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -73,3 +77,40 @@ def test_equivalent_carbons_have_one_tensor_turned(benzene: SiteSpectra) -> None
 def test_absorption_is_never_negative(benzene: SiteSpectra) -> None:
     smallest = np.linalg.eigvalsh(benzene.tensor).min()
     assert smallest >= -1e-6 * benzene.tensor.max()  # rounding in single precision
+
+
+def test_the_band_holds_its_share_of_the_test_split() -> None:
+    coverage = evaluate("ck-tensor", REPOSITORY / "data" / "ck-tp-pbe").coverage
+    assert coverage is not None
+    for quantity, by_region in coverage.shares.items():
+        assert 0.85 <= by_region["overall"].coverage <= 0.95, quantity
+        for region, share in by_region.items():
+            assert 0.8 <= share.coverage <= 0.98, (quantity, region)
+    for by_level in coverage.nominal.values():
+        assert by_level.keys() == {0.5, 0.68, 0.8, 0.9, 0.95}
+        assert all(abs(held - level) < 0.08 for level, held in by_level.items())
+    assert coverage.flagged["molecules"] <= 0.05
+    assert coverage.flagged["sites"] <= 0.02
+
+
+@pytest.mark.parametrize("name", ["CH3", "CH2_s1A1d", "CN", "CCH", "CO2", "CH3Cl", "CH3SH", "SiH3CH3", "C3H2"])
+def test_structures_unlike_any_of_the_training_set_are_flagged(name: str) -> None:
+    made = {
+        # cyclopropenylidene: C-C 1.42 Å, C=C 1.32 Å
+        "C3H2": Atoms("CCCHH", [[0, 0, 0], [0.66, 1.26, 0], [-0.66, 1.26, 0], [1.6, 1.79, 0], [-1.6, 1.79, 0]]),
+        "SiH3CH3": Atoms("CHHHSi", [*molecule("CH4").positions[:4], [-1.08, -1.08, 1.08]]),
+    }
+    atoms = made[name] if name in made else molecule(name)
+    predictor = load("ck-tensor")
+    with pytest.warns(DomainWarning):
+        spectra = predictor.spectrum(atoms)
+    assert set(spectra.meta["flagged_sites"]) == set(spectra.sites)
+
+
+def test_stretched_molecules_are_flagged() -> None:
+    predictor = load("ck-tensor")
+    for name in ("C6H6", "CH3CH2OH", "CH3CN"):
+        atoms = molecule(name)
+        assert predictor.concerns(atoms) == []
+        atoms.positions *= 1.3
+        assert predictor.concerns(atoms)

@@ -13,7 +13,7 @@ the levels (split conformal prediction: Lei et al., J. Am. Stat. Assoc. 113, 109
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from pydantic import Field, NonNegativeFloat
 
 from equispec.config import Config
@@ -92,7 +92,7 @@ def calibrate_band(
     predicted: Tensors,
     spread: Tensors,
     reference: Tensors,
-    molecule: Sequence[int],
+    molecule: Int[np.ndarray, "sites"],
     levels: Sequence[float] = LEVELS,
 ) -> BandCalibration:
     """Calibrate on sites that the model was not fitted to; `molecule` [S] says which of them belong together.
@@ -113,7 +113,7 @@ def calibrate_band(
     present = isotropic_part(predicted).mean(axis=0) > FLOOR
     near = np.exp(-0.5 * ((energy - knots[:, None]) / WINDOW) ** 2) * (present if present.any() else 1.0)
     molecules = len(np.unique(molecule))
-    pairs = _sums(isotropic_part(predicted), np.asarray(molecule))
+    pairs = _sums(isotropic_part(predicted), molecule)
     scales = []
     for level in levels:
         corrected = min(1.0, level * (1 + 1 / molecules))  # one more molecule may stand in any place of the order
@@ -169,7 +169,7 @@ def _quantiles(
     return np.array(found)
 
 
-def _sums(isotropic: np.ndarray, molecule: np.ndarray) -> list[tuple[np.ndarray, Bool[np.ndarray, "s s"]]]:
+def _sums(isotropic: np.ndarray, molecule: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows of the sites of every molecule that has more than one kind of them, and which of them are equivalent."""
     groups = [np.flatnonzero(molecule == m) for m in np.unique(molecule)]
     pairs = [(rows, equivalent(isotropic[rows])) for rows in groups]
@@ -177,8 +177,8 @@ def _sums(isotropic: np.ndarray, molecule: np.ndarray) -> list[tuple[np.ndarray,
 
 
 def _coherence(
-    residuals: Sequence[Float[np.ndarray, "sites directions energy"]],
-    half_widths: Sequence[Float[np.ndarray, "sites directions energy"]],
+    residuals: Sequence[np.ndarray],  # (sites, directions, energy) each
+    half_widths: Sequence[np.ndarray],
     sums: Sequence[tuple[np.ndarray, np.ndarray]],
     near: Float[np.ndarray, "knots energy"],
     level: float,

@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from equispec.checkpoint import Calibration, add_metadata
-from equispec.data.domain import Domain, disagreement
+from equispec.data.domain import Domain
 from equispec.data.store import StickStore
 from equispec.errors import DomainWarning, InputError
 from equispec.predict import load, model_folder
 from equispec.spectra.calibration import calibrate_band
 from equispec.workflows.evaluation import Targets, atoms_of, common_splits, select_molecules, split_ids_in
-
-QUIET = 0.995  # share of the validation sites on which the members may disagree as much as they do
 
 
 def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -> Calibration:
@@ -52,10 +50,9 @@ def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -
             predicted.append(tensors[rows])
             spread.append(spreads[rows])
     tensors, spreads = np.concatenate(predicted), np.concatenate(spread)
-    molecule = [m for m, sample in enumerate(samples) for _ in sample.sites]
+    molecule = np.array([m for m, sample in enumerate(samples) for _ in sample.sites])
     band = calibrate_band(predictor.energies, tensors, spreads, targets.tensors(samples), molecule)
-    limit = float(np.quantile(disagreement(spreads), QUIET, method="higher")) if len(predictor.members) > 1 else None
-    domain = Domain.measure(atoms_of(sample) for sample in train).model_copy(update={"disagreement": limit})
+    domain = Domain.measure(atoms_of(sample) for sample in train)
     calibration = Calibration(
         split=split, molecules=len(samples), sites=len(tensors), data_sha256=digest, band=band, domain=domain
     )
