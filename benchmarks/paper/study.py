@@ -56,15 +56,15 @@ THRESHOLD = 0.1
 INTRODUCTION = f"""\
 # The evaluations of the ISD-PaiNN paper, on our own data
 
-Every evaluation of {PAPER}, made again with equispec's model and equispec's own first-principles spectra. Each section
-is written by the command named in it; `python benchmarks/paper/page.py` puts the page together again from the JSON
-files.
+Every evaluation of {PAPER}, made again with equispec's model and
+equispec's own first-principles spectra. Each section is written by the command named in it;
+`python benchmarks/paper/page.py` puts the page together again from the JSON files.
 
 Errors are mean squared errors over the energy grid of one site and one direction, in units of the squared mean
 intensity of the training set. *Native* compares the spectra as they are (pre-edge FWHM 0.5 eV). *Paper-broad* compares
 them after convolution of both with a Gaussian of sigma {PAPER_SIGMA} eV, which gives the pre-edge the width of the
 paper's data: the paper's "MSE below 0.1" belongs to this one. The paper had another method for its reference spectra
-(CASTEP with a full core hole and plane waves, 288-310 eV) and {PAPER_TRAINING_SITES:,} training sites.
+(CASTEP, plane waves, 288-310 eV) and {PAPER_TRAINING_SITES:,} training sites.
 """
 
 

@@ -151,8 +151,8 @@ def text(results: dict[str, Any]) -> str:
             sentences.append(f"Times as fast, for a molecule of {LARGEST} heavy atoms: {', '.join(found)}.")
     published = ", ".join(f"{name} {cell(value)}{'' if 'ratio' in name else ' s'}" for name, value in PUBLISHED.items())
     sentences.append(
-        f"Published with the paper, per molecule: {published}. That ratio is between a plane-wave calculation with a "
-        "full core hole and a GPU; ours between a cheaper calculation and one CPU core."
+        f"Published with the paper, per molecule: {published}. That ratio is between a plane-wave "
+        "calculation and a GPU; ours is between a cheaper calculation and the model on one and the same CPU core."
     )
     return " ".join(sentences)
 
