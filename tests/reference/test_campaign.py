@@ -1,4 +1,4 @@
-"""Campaigns: what is computed, recorded, kept and refused. The calculations are invented; real ones: test_label_runs.py."""
+"""Campaigns: what is computed, recorded, kept and refused, with invented calculations; real ones: test_label_runs.py."""
 
 import os
 import time
@@ -44,10 +44,11 @@ class Invented:
     fail: tuple[int, int] = (0, 0)
     die: tuple[int, int] = (0, 0)
     refuse: tuple[int, int] = (0, 0)
+    everywhere_another: bool = False
     unit = "sites"
 
     def provenance(self) -> dict[str, str | float]:
-        return dict(ATTRIBUTES)
+        return ATTRIBUTES | ({"program": f"version {os.getpid()}"} if self.everywhere_another else {})
 
     def tasks(self, molecule: Molecule) -> list[Task]:
         return [Task(molecule, int(atom), (int(atom),)) for atom in np.flatnonzero(molecule.z == 6)]
@@ -202,6 +203,12 @@ def test_what_fails_everywhere_stops_the_run_and_keeps_what_is_done(plan: Callab
     end = run(repaired, path, resume=True, workers=1)
     assert end.complete
     assert 0 < end.found < 12
+
+
+def test_workers_with_other_versions_are_refused(plan: Callable[..., Plan], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="a worker has other versions or settings"):
+        run(plan(everywhere_another=True), tmp_path / "a.h5", workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["structures.xyz"]
 
 
 def test_a_store_is_there_before_the_end(

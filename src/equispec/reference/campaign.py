@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +80,9 @@ def run(
                     report(ledger.progress(0.0))
                     due = start + SNAPSHOT
                     named = ((f"label-{plan.sha256[:12]}-{task.key}", task) for task in _largest_first(left))
-                    for results in completed(client, functools.partial(label, plan.method), named, stop):
+                    for results in completed(
+                        client, functools.partial(label, plan.method, plan.attributes), named, stop
+                    ):
                         if results:
                             ledger.add(results)
                             report(ledger.progress(time.monotonic() - start))
@@ -101,11 +103,14 @@ def run(
     return progress
 
 
-def label(method: Method, task: Task) -> bytes:
+def label(method: Method, attributes: Mapping[str, str | float], task: Task) -> bytes:
     """Do a task in a worker: its result, or the reason why it failed, as it goes into the journal.
 
-    What would fail every task alike (InputError, a missing package) is raised.
+    What would fail every task alike is raised: a missing package, and InputError, also where program versions or
+    settings are not those that the `attributes` of the store name.
     """
+    if not _provenance(method).items() <= attributes.items():
+        raise InputError("a worker has other versions or settings of the programs than this command; make them equal")
     head = dict(zip(("molecule", "atom"), task.key, strict=True))
     try:
         return pack(head, method.compute(task))
@@ -114,6 +119,11 @@ def label(method: Method, task: Task) -> bytes:
     except Exception as error:  # whatever happens in the libraries below: it is not data
         ours = type(error).__module__.startswith("equispec.")
         return pack({**head, "failure": _line(str(error) if ours else f"{type(error).__name__}: {error}")})
+
+
+@functools.cache
+def _provenance(method: Method) -> Mapping[str, str | float]:
+    return method.provenance()
 
 
 def _line(text: str) -> str:

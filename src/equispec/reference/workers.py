@@ -38,7 +38,8 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
         from distributed import Client, LocalCluster
     except ImportError:
         raise InputError("labelling needs dask.distributed; install it with: pip install 'equispec[cluster]'") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is said in a sentence
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=PATIENCE_AT_FIRST, set_as_default=False)
@@ -80,7 +81,7 @@ def completed(
 
     `tasks`: (name, task), names distinct; only a few per worker are drawn ahead. The result is a `Fatal` for a task
     whose workers died again and again. Ends early once `stop()` is true; the tasks in flight are dropped. Exceptions of
-    `function` are raised here, and InputError where the cluster is lost.
+    `function` are raised here, and InputError where the workers lack a package and where the cluster is lost.
     """
     from distributed import CancelledError, KilledWorker
 
@@ -98,8 +99,8 @@ def completed(
             if not pending:
                 return
             yield [(pending.pop(future), _result(future, KilledWorker)) for future in _drain(ready)]
-    except (OSError, CancelledError) as error:
-        raise InputError(f"the connection to the cluster is lost ({_sentence(error)})") from None
+    except (OSError, CancelledError):
+        raise InputError("the connection to the cluster is lost; what was done until then is kept") from None
 
 
 def _result(future: Any, killed: type[Exception]) -> Any:
@@ -108,6 +109,8 @@ def _result(future: Any, killed: type[Exception]) -> Any:
     except killed as error:
         deaths = getattr(error, "allowed_failures", DEATHS - 1) + 1
         return Fatal(f"its worker died {deaths} times (out of memory?)")
+    except ImportError as error:
+        raise InputError(f"the workers cannot calculate ({error}); equispec and its extras are needed there") from None
 
 
 def _drain(ready: queue.SimpleQueue) -> Iterator[Any]:
