@@ -25,17 +25,23 @@ def label(
         typer.Argument(help="Files that ASE reads (xyz, sdf, ...), all frames.", metavar="STRUCTURES"),
     ] = None,
     method: Annotated[
-        str, typer.Option(help="tp-dft: core-level spectra; gfn2: energies, forces, dipoles, charges.", metavar="NAME")
+        str,
+        typer.Option(
+            help="tp-dft: core-level spectra; gfn2-core: crude ones; gfn2: energies, forces, dipoles, charges.",
+            metavar="NAME",
+        ),
     ] = "tp-dft",
     smiles: Annotated[
         list[str] | None,
         typer.Option(help="A molecule as SMILES, relaxed with GFN2-xTB; may be repeated.", metavar="SMILES"),
     ] = None,
-    edge: Annotated[str | None, typer.Option(help="tp-dft: the edge (default C-K).", metavar="EDGE")] = None,
+    edge: Annotated[str | None, typer.Option(help="The edge (default C-K).", metavar="EDGE")] = None,
     level: Annotated[str | None, typer.Option(help="tp-dft: fast (default) or accurate.", metavar="NAME")] = None,
     sites: Annotated[
         str | None,
-        typer.Option(help="tp-dft: unique (default; one of those that symmetry makes equal) or all.", metavar="WHICH"),
+        typer.Option(
+            help="Spectra of unique (default; one of those that symmetry makes equal) or all atoms.", metavar="WHICH"
+        ),
     ] = None,
     polarizability: Annotated[
         bool, typer.Option("--polarizability", help="gfn2: polarizabilities as well (seven times the work).")
@@ -78,8 +84,8 @@ def label(
     from equispec.reference.plan import make_plan
     from equispec.spectra import check_writable
 
-    core_hole = {name: value for name, value in (("edge", edge), ("level", level), ("sites", sites)) if value}
-    chosen = _method(method, core_hole, {"polarizability": polarizability, "relax": relax})
+    core_level = {name: value for name, value in (("edge", edge), ("level", level), ("sites", sites)) if value}
+    chosen = _method(method, core_level, {"polarizability": polarizability, "relax": relax})
     if workers is not None and scheduler is not None:
         raise InputError("either --workers on this machine or the workers of a --scheduler, not both")
     if (output is None) == (grow is None):
@@ -115,18 +121,22 @@ def _say(written: Path | None, progress: "Progress", unit: str) -> None:
         note(f"stopped at {counts}; the same command goes on, with --resume if it has --output")
 
 
-def _method(name: str, core_hole: dict[str, str], tight_binding: dict[str, bool]) -> Any:
-    from equispec.reference.methods import CoreHole, TightBinding
+def _method(name: str, core_level: dict[str, str], tight_binding: dict[str, bool]) -> Any:
+    from equispec.reference.methods import CoreHole, EquivalentCore, TightBinding
 
-    if name == "tp-dft":
+    if name in ("tp-dft", "gfn2-core"):
         if any(tight_binding.values()):
             raise InputError("--polarizability and --relax belong to --method gfn2")
-        return CoreHole(**core_hole)
+        if name == "tp-dft":
+            return CoreHole(**core_level)
+        if "level" in core_level:
+            raise InputError("--level belongs to --method tp-dft")
+        return EquivalentCore(**core_level)
     if name == "gfn2":
-        if core_hole:
-            raise InputError(f"--{next(iter(core_hole))} belongs to --method tp-dft")
+        if core_level:
+            raise InputError(f"--{next(iter(core_level))} does not belong to --method gfn2")
         return TightBinding(**tight_binding)
-    raise InputError(f"unknown method {name!r}; known methods: tp-dft, gfn2")
+    raise InputError(f"unknown method {name!r}; known methods: tp-dft, gfn2, gfn2-core")
 
 
 @contextmanager

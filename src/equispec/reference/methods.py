@@ -88,10 +88,7 @@ class CoreHole:
         from equispec.reference.protocol import find_level
 
         find_level(self.level)
-        if self.edge not in EDGES:
-            raise InputError(f"unknown edge {self.edge!r}; known edges: {', '.join(EDGES)}")
-        if self.sites not in ("unique", "all"):
-            raise InputError(f"sites {self.sites!r}: unique or all is needed")
+        _check_sites(self.edge, self.sites)
 
     def provenance(self) -> dict[str, str | float]:
         from equispec.reference.core_hole import core_hole_provenance
@@ -101,21 +98,9 @@ class CoreHole:
     def tasks(self, molecule: Molecule) -> list[Task]:
         from equispec.reference.core_hole import check_molecule
 
-        if molecule.charge or molecule.multiplicity != 1:
-            raise InputError(
-                f"{molecule.name}: charge {molecule.charge}, spin multiplicity {molecule.multiplicity}; tp-dft labels "
-                "neutral molecules with closed shells"
-            )
-        atoms = np.flatnonzero(molecule.z == EDGES[self.edge].z).tolist()
-        if not atoms:
-            raise InputError(f"{molecule.name}: no {EDGES[self.edge].element} atom, so there is no {self.edge} edge")
-        check_molecule(molecule.z, atoms[0], self.edge, molecule.name)
-        if self.sites == "all":
-            return [Task(molecule, atom, (atom,)) for atom in atoms]
-        from equispec.reference.symmetry import site_orbits
-
-        orbits = site_orbits(molecule.z, molecule.pos, atoms)
-        return [Task(molecule, orbit.atoms[0], orbit.atoms) for orbit in orbits]
+        tasks = _site_tasks(molecule, self.edge, self.sites)
+        check_molecule(molecule.z, tasks[0].atom, self.edge, molecule.name)
+        return tasks
 
     def compute(self, task: Task) -> Mapping[str, Any]:
         from equispec.reference.core_hole import label_site
@@ -126,14 +111,78 @@ class CoreHole:
     def write(
         self, path: Path, found: Iterable[tuple[Molecule, Results, Failures]], attributes: Mapping[str, str | float]
     ) -> None:
-        samples: list[Sample] = []
-        failures: list[Failure] = []
-        for molecule, results, failed in found:
-            failures += [Failure(molecule.id, atom, reason) for atom, reason in failed.items()]
-            if results:
-                sites = tuple(_sticks(results[atom]) for atom in sorted(results))
-                samples.append(Sample(molecule.id, molecule.smiles, molecule.z, molecule.pos, sites))
-        write_store(path, samples, attributes, failures)
+        _write_sticks(path, found, attributes)
+
+
+@dataclass(frozen=True)
+class EquivalentCore:
+    """Crude core-level spectra by GFN2-xTB with an equivalent core, to learn from first; `sites` as in CoreHole."""
+
+    edge: str = "C-K"
+    sites: str = "unique"
+    unit = "sites"
+
+    def __post_init__(self) -> None:
+        from equispec.reference.equivalent_core import check_edge
+
+        _check_sites(self.edge, self.sites)
+        check_edge(self.edge)
+
+    def provenance(self) -> dict[str, str | float]:
+        from equispec.reference.equivalent_core import equivalent_core_provenance
+
+        return {**equivalent_core_provenance(self.edge), "sites": self.sites}
+
+    def tasks(self, molecule: Molecule) -> list[Task]:
+        return _site_tasks(molecule, self.edge, self.sites)
+
+    def compute(self, task: Task) -> Mapping[str, Any]:
+        from equispec.reference.equivalent_core import equivalent_core_site
+
+        molecule = task.molecule
+        return vars(equivalent_core_site(molecule.z, molecule.pos, task.atom, self.edge, task.equivalent))
+
+    def write(
+        self, path: Path, found: Iterable[tuple[Molecule, Results, Failures]], attributes: Mapping[str, str | float]
+    ) -> None:
+        _write_sticks(path, found, attributes)
+
+
+def _check_sites(edge: str, sites: str) -> None:
+    if edge not in EDGES:
+        raise InputError(f"unknown edge {edge!r}; known edges: {', '.join(EDGES)}")
+    if sites not in ("unique", "all"):
+        raise InputError(f"sites {sites!r}: unique or all is needed")
+
+
+def _site_tasks(molecule: Molecule, edge: str, sites: str) -> list[Task]:
+    """One task for each absorbing atom, or for the first of those that symmetry makes equal."""
+    from equispec.reference.symmetry import site_orbits
+
+    if molecule.charge or molecule.multiplicity != 1:
+        raise InputError(
+            f"{molecule.name}: charge {molecule.charge}, spin multiplicity {molecule.multiplicity}; only neutral "
+            "molecules with closed shells can be labelled"
+        )
+    atoms = np.flatnonzero(molecule.z == EDGES[edge].z).tolist()
+    if not atoms:
+        raise InputError(f"{molecule.name}: no {EDGES[edge].element} atom, so there is no {edge} edge")
+    if sites == "all":
+        return [Task(molecule, atom, (atom,)) for atom in atoms]
+    return [Task(molecule, orbit.atoms[0], orbit.atoms) for orbit in site_orbits(molecule.z, molecule.pos, atoms)]
+
+
+def _write_sticks(
+    path: Path, found: Iterable[tuple[Molecule, Results, Failures]], attributes: Mapping[str, str | float]
+) -> None:
+    samples: list[Sample] = []
+    failures: list[Failure] = []
+    for molecule, results, failed in found:
+        failures += [Failure(molecule.id, atom, reason) for atom, reason in failed.items()]
+        if results:
+            sites = tuple(_sticks(results[atom]) for atom in sorted(results))
+            samples.append(Sample(molecule.id, molecule.smiles, molecule.z, molecule.pos, sites))
+    write_store(path, samples, attributes, failures)
 
 
 def _sticks(arrays: Mapping[str, np.ndarray]) -> SiteSticks:

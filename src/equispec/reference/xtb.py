@@ -139,7 +139,16 @@ def _polarizability(z: np.ndarray, pos: np.ndarray, charge: int, multiplicity: i
 
 
 def _calculate(z: np.ndarray, pos: np.ndarray, charge: int, multiplicity: int, field: np.ndarray | None = None) -> Any:
-    """A result of tblite (atomic units), checked; `field` [3] in Ha/(e·bohr) points where it pushes positive charge."""
+    return single_point(z, pos, charge, multiplicity, field)[1]
+
+
+def single_point(
+    z: np.ndarray, pos: np.ndarray, charge: int, multiplicity: int, field: np.ndarray | None = None
+) -> tuple[Any, Any]:
+    """Calculator and result of tblite (atomic units), checked.
+
+    `pos` [atoms, 3] Å; `field` [3] in Ha/(e·bohr) points where it pushes positive charge. Raises as `label_structure`.
+    """
     library = _tblite()
     from tblite.interface import Calculator
 
@@ -162,7 +171,7 @@ def _calculate(z: np.ndarray, pos: np.ndarray, charge: int, multiplicity: int, f
     electrons = round(float(found["orbital-occupations"].sum()))
     if multiplicity < 1 or (electrons - multiplicity) % 2 == 0 or abs(found["charges"].sum() - charge) > 1e-6:
         raise LabelFailed(f"charge {charge} and spin multiplicity {multiplicity} do not fit the electrons")
-    return found
+    return calculator, found
 
 
 def _sentence(error: Exception) -> str:
