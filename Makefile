@@ -7,13 +7,15 @@ BIN := $(VENV)/bin
 # one thread per process: the test workers share the cores among themselves
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint check model clean
+.PHONY: help demo test lint check model label-more label-extra clean
 help:
 	@echo "make demo   predict a spectrum the shipped model has never seen, beside first principles"
 	@echo "make test   run the tests"
 	@echo "make lint   style, types and the floors of the architecture"
 	@echo "make check  lint and test: before every commit"
 	@echo "make model  train the shipped model again, with its report"
+	@echo "make label-more   go on with the campaign that grows data/ck-tp-pbe; stop it with Ctrl-C at any time"
+	@echo "make label-extra  the sets that are for testing only: data/ck-tp-pbe-extra"
 	@echo "make clean  remove .venv and what the targets wrote"
 
 demo: $(VENV)/.core
@@ -39,6 +41,17 @@ model: $(VENV)/.test
 	done
 	$(BIN)/equispec models merge $(addprefix runs/ck-tensor-,$(SEEDS)) -o src/equispec/assets/models/ck-tensor
 	$(BIN)/equispec eval ck-tensor data/ck-tp-pbe --record --report docs/ck-tensor
+
+# Labels from first principles. LABEL_OPTIONS='--workers 16' or '--max-minutes 60', see docs/labelling.md
+label-more: $(VENV)/.test
+	nice -n 19 $(BIN)/equispec label data/candidates.xyz.gz --grow data/ck-tp-pbe $(LABEL_OPTIONS)
+
+EXTRA := data/ck-tp-pbe-extra
+LABEL := nice -n 19 $(BIN)/equispec label --resume $(LABEL_OPTIONS)
+label-extra: $(VENV)/.test
+	$(LABEL) $(EXTRA)/benzene-rotated.xyz --sites all -o $(EXTRA)/benzene-rotated.h5
+	$(LABEL) $(EXTRA)/amino-acids.xyz --sites all -o $(EXTRA)/amino-acids.h5
+	$(LABEL) $(EXTRA)/larger-molecules.xyz -o $(EXTRA)/larger-molecules.h5
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache
