@@ -29,14 +29,14 @@ from equispec.spectra import isotropic_part
 from equispec.workflows import probes
 from equispec.workflows.evaluation import EvaluationResult, evaluate
 
-REFERENCE = Path(__file__).resolve().parents[2] / "data" / "ck-tp-pbe"
+REFERENCE = Path(__file__).resolve().parents[2] / "data" / "ck-tp-pbe" / "ck-tp-pbe.h5"
 TINY = ["model.backbone.features=8", "model.backbone.blocks=1", "train.epochs=2", "train.patience=null"]
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
 def part(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An eighth of the reference set in a folder of its own."""
+    """An eighth of the first part of the reference set in a folder of its own."""
     folder = tmp_path_factory.mktemp("store") / "part"
     folder.mkdir()
     write(folder / "part.h5", slice(0, 278, 8))
