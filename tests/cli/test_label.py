@@ -18,10 +18,10 @@ pytest.importorskip("pyscf")
 pytest.importorskip("tblite")
 
 REFUSED = {
-    "unknown method": (["--method", "ccsd"], "unknown method 'ccsd'; known methods: tp-dft, gfn2"),
+    "unknown method": (["--method", "ccsd"], "unknown method 'ccsd'; known methods: tp-dft, gfn2, gfn2-core"),
     "unknown level": (["--level", "best"], "unknown level 'best'; known levels: fast, accurate"),
     "unknown edge": (["--edge", "Xe-K"], "unknown edge 'Xe-K'; known edges: C-K"),
-    "level of gfn2": (["--method", "gfn2", "--level", "fast"], "--level belongs to --method tp-dft"),
+    "level of gfn2": (["--method", "gfn2", "--level", "fast"], "--level does not belong to --method gfn2"),
     "relaxation in tp-dft": (["--relax"], "--polarizability and --relax belong to --method gfn2"),
     "two clusters": (["--workers", "2", "--scheduler", "tcp://a:1"], "either --workers .* or .* --scheduler, not both"),
     "no workers": (["--workers", "0"], "--workers"),
@@ -53,7 +53,7 @@ def test_one_clear_sentence_and_nothing_left_behind(name: str, equispec: Callabl
 
 def test_something_must_be_given(equispec: Callable[..., Any], work: Path) -> None:
     assert "no structure is given" in equispec("label", "-o", "out.h5").err
-    assert "Missing option '--output'" in equispec("label", "ethanol.xyz").err
+    assert "either --output with a store to write, or --grow" in equispec("label", "ethanol.xyz").err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Campaigns: what is computed, recorded, kept and refused, with invented calculations; real ones: test_label_runs.py."""
+"""Campaigns: what is computed, recorded, kept and refused, with invented calculations (real: test_label_runs.py)."""
 
 import os
 import time

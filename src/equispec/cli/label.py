@@ -146,7 +146,7 @@ def _signals() -> Iterator[list[int]]:
 
     def note_down(number: int, _: Any) -> None:
         received.append(number)
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.signal(number, note_down) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -80,9 +81,8 @@ def run(
                     report(ledger.progress(0.0))
                     due = start + SNAPSHOT
                     named = ((f"label-{plan.sha256[:12]}-{task.key}", task) for task in _largest_first(left))
-                    for results in completed(
-                        client, functools.partial(label, plan.method, plan.attributes), named, stop
-                    ):
+                    function = functools.partial(label, plan.method, plan.attributes)
+                    for results in completed(client, function, named, stop):
                         if results:
                             ledger.add(results)
                             report(ledger.progress(time.monotonic() - start))
@@ -111,14 +111,18 @@ def label(method: Method, attributes: Mapping[str, str | float], task: Task) -> 
     """
     if not _provenance(method).items() <= attributes.items():
         raise InputError("a worker has other versions or settings of the programs than this command; make them equal")
-    head = dict(zip(("molecule", "atom"), task.key, strict=True))
+    head = _head(task)
     try:
         return pack(head, method.compute(task))
     except (InputError, ImportError):
         raise
     except Exception as error:  # whatever happens in the libraries below: it is not data
         ours = type(error).__module__.startswith("equispec.")
-        return pack({**head, "failure": _line(str(error) if ours else f"{type(error).__name__}: {error}")})
+        return pack(head | {"failure": _line(str(error) if ours else f"{type(error).__name__}: {error}")})
+
+
+def _head(task: Task) -> dict[str, Any]:
+    return {"molecule": task.molecule.id, "atom": task.atom}
 
 
 @functools.cache
@@ -151,9 +155,7 @@ class _Ledger:
 
     def add(self, results: Iterable[tuple[Task, bytes | Fatal]]) -> None:
         payloads = [
-            pack({"molecule": task.key[0], "atom": task.key[1], "failure": str(result)})
-            if isinstance(result, Fatal)
-            else result
+            pack(_head(task) | {"failure": str(result)}) if isinstance(result, Fatal) else result
             for task, result in results
         ]
         for payload, offset in zip(payloads, self.journal.append(payloads), strict=True):

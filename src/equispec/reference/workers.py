@@ -34,7 +34,8 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
     A worker that dies is replaced. Raises InputError where dask.distributed is missing and where no scheduler answers.
     """
     try:
-        import dask
+        from dask import config
+        from dask.system import CPU_COUNT
         from distributed import Client, LocalCluster
     except ImportError:
         raise InputError("labelling needs dask.distributed; install it with: pip install 'equispec[cluster]'") from None
@@ -54,13 +55,13 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
         "distributed.nanny.pre-spawn-environ": ONE_THREAD,
     }
     with (
-        dask.config.set(settings),
+        config.set(settings),
         LocalCluster(
-            n_workers=workers or dask.system.CPU_COUNT,
+            n_workers=workers or CPU_COUNT,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             memory_limit=0,
             silence_logs=logging.CRITICAL,
             preload=IN_BACKGROUND,
@@ -89,7 +90,8 @@ def completed(
     pending: dict[Any, T] = {}
     try:
         while not stop():
-            threads = sum(client.nthreads().values())
+            per_worker: Any = client.nthreads()
+            threads = sum(per_worker.values())
             if batch := list(islice(waiting, max(0, IN_FLIGHT * max(1, threads) - len(pending)))):
                 names, drawn = zip(*batch, strict=True)
                 futures = client.map(function, drawn, key=list(names), pure=False)
