@@ -123,3 +123,23 @@ def test_provenance_changes_with_the_settings():
     assert found["edge"] == "N-K"
     assert "PySCF" in str(found["program"])
     assert "ccecp-cc-pvtz" in str(found["protocol"])
+
+
+def test_copies_equal_calculations(tmp_path, ethylene):
+    """Both carbons of ethylene: one calculated and the other its rotated copy, or both calculated."""
+    from equispec.reference.campaign import label
+    from equispec.reference.journal import arrays_of
+    from equispec.reference.methods import CoreHole, Molecule
+
+    z, pos, *_ = ethylene
+    tensors = {}
+    for sites in ("copied", "all"):
+        method, molecule_ = CoreHole(sites=sites), Molecule(1, "ethylene", "C=C", z, pos)
+        tasks = method.tasks(molecule_)
+        assert len(tasks) == {"copied": 1, "all": 2}[sites]
+        results = {task.atom: arrays_of(label(method, method.provenance(), task)) for task in tasks}
+        method.write(tmp_path / f"{sites}.h5", [(molecule_, results, {})], method.provenance())
+        with StickStore(tmp_path / f"{sites}.h5") as store:
+            tensors[sites] = np.stack([tensor(site) for site in store[0].sites])
+    assert tensors["copied"].shape == (2, 301, 3, 3)
+    assert np.abs(tensors["copied"] - tensors["all"]).max() < 5e-3 * tensors["all"].max()

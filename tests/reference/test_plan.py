@@ -117,7 +117,7 @@ def test_what_cannot_be_labelled_is_refused_by_name(name: str, planned: Callable
     [
         ({"edge": "Xe-K"}, "unknown edge 'Xe-K'; known edges: C-K"),
         ({"level": "sloppy"}, "unknown level 'sloppy'; known levels: fast, accurate"),
-        ({"sites": "some"}, "sites 'some': unique or all"),
+        ({"sites": "some"}, "sites 'some': unknown choice; known choices: unique, copied, all"),
     ],
 )
 def test_unknown_settings_are_refused(options: dict[str, str], message: str) -> None:

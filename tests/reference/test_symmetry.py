@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from ase.build import molecule
+from scipy.spatial.transform import Rotation
+
 from equispec.data.sample import SiteSticks
 from equispec.reference.symmetry import copies, site_orbits, symmetry_operations
-from scipy.spatial.transform import Rotation
 
 
 def orbits(name: str, element: int = 6, **options):
@@ -34,7 +35,7 @@ def orbits(name: str, element: int = 6, **options):
     ],
 )
 def test_orbits_of_known_molecules(name, element, sizes):
-    z, pos, found = orbits(name, element)
+    z, _pos, found = orbits(name, element)
     assert sorted(len(orbit.atoms) for orbit in found) == sorted(sizes)
     assert sorted(atom for orbit in found for atom in orbit.atoms) == np.flatnonzero(z == element).tolist()
 
@@ -68,7 +69,7 @@ def test_chirality_is_an_improper_operation():
 
 
 def test_copies_rotate_the_dipoles():
-    z, pos, (orbit,) = orbits("C6H6")
+    _z, pos, (orbit,) = orbits("C6H6")
     site = SiteSticks(orbit.atoms[0], np.array([291.0]), np.array([[0.1, 0.2, 0.3]], np.float32), 297.0, 1.0, 5.0, -1.0)
     made = copies(site, orbit)
     assert [copy.atom for copy in made] == list(orbit.atoms)

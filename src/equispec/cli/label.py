@@ -40,7 +40,8 @@ def label(
     sites: Annotated[
         str | None,
         typer.Option(
-            help="Spectra of unique (default; one of those that symmetry makes equal) or all atoms.", metavar="WHICH"
+            help="Spectra: unique (default) for the sites that symmetry leaves, copied to the others, or all.",
+            metavar="WHICH",
         ),
     ] = None,
     polarizability: Annotated[

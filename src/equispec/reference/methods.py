@@ -16,6 +16,7 @@ from equispec.data.store import SITE_SCALARS, write_store
 from equispec.errors import InputError
 from equispec.spectra import EDGES
 
+SITES = ("unique", "copied", "all")
 WHOLE = -1  # in place of an atom: a result of the molecule as a whole
 
 
@@ -77,7 +78,10 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class CoreHole:
-    """Core-level spectra by transition-potential DFT, atom by atom; `sites`: "unique" by symmetry, or "all"."""
+    """Core-level spectra by transition-potential DFT, atom by atom.
+
+    `sites`: "unique" ones by symmetry, "copied" to the equivalent ones with rotated tensors, or "all" calculated.
+    """
 
     edge: str = "C-K"
     level: str = "fast"
@@ -111,7 +115,7 @@ class CoreHole:
     def write(
         self, path: Path, found: Iterable[tuple[Molecule, Results, Failures]], attributes: Mapping[str, str | float]
     ) -> None:
-        _write_sticks(path, found, attributes)
+        _write_sticks(path, found, attributes, self.sites == "copied")
 
 
 @dataclass(frozen=True)
@@ -145,14 +149,14 @@ class EquivalentCore:
     def write(
         self, path: Path, found: Iterable[tuple[Molecule, Results, Failures]], attributes: Mapping[str, str | float]
     ) -> None:
-        _write_sticks(path, found, attributes)
+        _write_sticks(path, found, attributes, self.sites == "copied")
 
 
 def _check_sites(edge: str, sites: str) -> None:
     if edge not in EDGES:
         raise InputError(f"unknown edge {edge!r}; known edges: {', '.join(EDGES)}")
-    if sites not in ("unique", "all"):
-        raise InputError(f"sites {sites!r}: unique or all is needed")
+    if sites not in SITES:
+        raise InputError(f"sites {sites!r}: unknown choice; known choices: {', '.join(SITES)}")
 
 
 def _site_tasks(molecule: Molecule, edge: str, sites: str) -> list[Task]:
@@ -173,16 +177,29 @@ def _site_tasks(molecule: Molecule, edge: str, sites: str) -> list[Task]:
 
 
 def _write_sticks(
-    path: Path, found: Iterable[tuple[Molecule, Results, Failures]], attributes: Mapping[str, str | float]
+    path: Path,
+    found: Iterable[tuple[Molecule, Results, Failures]],
+    attributes: Mapping[str, str | float],
+    copied: bool,
 ) -> None:
     samples: list[Sample] = []
     failures: list[Failure] = []
     for molecule, results, failed in found:
         failures += [Failure(molecule.id, atom, reason) for atom, reason in failed.items()]
         if results:
-            sites = tuple(_sticks(results[atom]) for atom in sorted(results))
-            samples.append(Sample(molecule.id, molecule.smiles, molecule.z, molecule.pos, sites))
+            sites = [_sticks(results[atom]) for atom in sorted(results)]
+            if copied:
+                sites = _with_copies(molecule, sites)
+            samples.append(Sample(molecule.id, molecule.smiles, molecule.z, molecule.pos, tuple(sites)))
     write_store(path, samples, attributes, failures)
+
+
+def _with_copies(molecule: Molecule, sites: list[SiteSticks]) -> list[SiteSticks]:
+    from equispec.reference.symmetry import copies, site_orbits
+
+    like = np.flatnonzero(molecule.z == molecule.z[sites[0].atom]).tolist()
+    orbits = {orbit.atoms[0]: orbit for orbit in site_orbits(molecule.z, molecule.pos, like)}
+    return sorted((copy for site in sites for copy in copies(site, orbits[site.atom])), key=lambda site: site.atom)
 
 
 def _sticks(arrays: Mapping[str, np.ndarray]) -> SiteSticks:
