@@ -111,7 +111,7 @@ class _HalfHole:
         self.core = self.large.intor("int1e_kin") + self.large.intor("int1e_nuc") + effective_core_matrix(self.large)
         self.overlap = self.large.intor("int1e_ovlp")
         of_site, of_heavy, of_hydrogen = settings.grid
-        self.grid = dft.gen_grid.Grids(self.mol)
+        self.grid: Any = dft.gen_grid.Grids(self.mol)
         self.grid.atom_grid = {
             self.mol.atom_symbol(i): of_site if i == atom else of_hydrogen if n == 1 else of_heavy
             for i, n in enumerate(z.tolist())
@@ -125,7 +125,7 @@ class _HalfHole:
         from pyscf import dft
 
         inner = np.ix_(self.inner, self.inner)
-        scf = dft.RKS(self.mol, xc=self.settings.functional)
+        scf: Any = dft.RKS(self.mol, xc=self.settings.functional)
         scf.grids = self.grid
         scf.chkfile = None  # nothing is kept on disk
         scf._chkfile.close()
@@ -185,11 +185,12 @@ class _HalfHole:
 
     def _coulomb(self) -> np.ndarray:
         from pyscf import df
+        from pyscf.df import df_jk
 
         density = np.zeros((self.large.nao, self.large.nao))
         density[np.ix_(self.inner, self.inner)] = self.density
         fitting = df.DF(self.large, self.settings.fitting_basis)
-        return df.df_jk.get_j(fitting, density, hermi=1, direct_scf_tol=INTEGRAL_TOLERANCE)
+        return df_jk.get_j(fitting, density, hermi=1, direct_scf_tol=INTEGRAL_TOLERANCE)
 
     def _exchange_correlation(self) -> np.ndarray:
         from pyscf.dft import numint

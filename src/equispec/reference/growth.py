@@ -15,7 +15,7 @@ from equispec.data.store import StickStore
 from equispec.data.structures import SOURCE, read_structures
 from equispec.errors import InputError
 from equispec.reference.campaign import Progress, run
-from equispec.reference.methods import CoreHole
+from equispec.reference.methods import Method
 from equispec.reference.plan import make_plan
 
 STRUCTURES, LABELS = ".next.xyz", ".next.h5"
@@ -24,7 +24,7 @@ STRUCTURES, LABELS = ".next.xyz", ".next.h5"
 def grow(
     folder: Path,
     candidates: Sequence[Path],
-    method: CoreHole,
+    method: Method,
     batch: int,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -40,6 +40,12 @@ def grow(
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; make it first, empty or with the shards that are to be extended")
     structures, labels = folder / STRUCTURES, folder / LABELS
+    if (
+        structures.exists()
+        and not labels.exists()
+        and {_identity(atoms) for atoms in read_structures(structures)} <= _known(folder)
+    ):
+        structures.unlink()  # the batch was complete when the run before was killed
     while not stop():
         if not structures.exists() and not _choose(folder, candidates, batch, structures):
             return
@@ -64,11 +70,9 @@ def _choose(folder: Path, candidates: Sequence[Path], batch: int, structures: Pa
     chosen: list[Atoms] = []
     for path in candidates:
         for atoms in read_structures(path):
-            identity = atoms.info.get("qm9_id", atoms.info.get("id"))
-            if identity is None:
-                raise InputError(f"{atoms.info[SOURCE]}: a growing set needs a qm9_id or an id for each molecule")
-            if len(chosen) < batch and int(identity) not in known:
-                known.add(int(identity))
+            identity = _identity(atoms)
+            if len(chosen) < batch and identity not in known:
+                known.add(identity)
                 del atoms.info[SOURCE]
                 chosen.append(atoms)
     if chosen:
@@ -76,6 +80,13 @@ def _choose(folder: Path, candidates: Sequence[Path], batch: int, structures: Pa
         ase.io.write(temporary, chosen, format="extxyz", columns=["symbols", "positions"])
         os.replace(temporary, structures)
     return len(chosen)
+
+
+def _identity(atoms: Atoms) -> int:
+    identity = atoms.info.get("qm9_id", atoms.info.get("id"))
+    if identity is None:
+        raise InputError(f"{atoms.info[SOURCE]}: a growing set needs a qm9_id or an id for each molecule")
+    return int(identity)
 
 
 def _known(folder: Path) -> set[int]:

@@ -29,7 +29,7 @@ def site_classes(
     bonds = bond_matrix(z, pos)
     symbols = np.array([chemical_symbols[n] for n in z])
     classes = []
-    for site in np.flatnonzero(z == element):
+    for site in np.flatnonzero(z == element).tolist():
         around = np.flatnonzero(bonds[site])
         ring = _smallest_ring(bonds, site)
         first = f"{' '.join(sorted(symbols[around]))}{ring}"

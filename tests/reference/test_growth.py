@@ -1,0 +1,77 @@
+"""A folder of stores that grows, with real (cheap) calculations in place of the expensive ones."""
+
+from pathlib import Path
+
+import ase.io
+import pytest
+from ase.build import molecule
+
+from equispec.data.store import StickStore
+from equispec.errors import InputError
+from equispec.reference.growth import grow
+from equispec.reference.methods import EquivalentCore
+
+pytest.importorskip("tblite")
+pytestmark = [pytest.mark.qm, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
+
+
+@pytest.fixture
+def candidates(tmp_path: Path) -> Path:
+    frames = []
+    for number, name in enumerate(["CH4", "CO", "HCN", "C2H4", "H2CO"], start=1):
+        atoms = molecule(name)
+        atoms.info = {"id": number, "smiles": name}
+        frames.append(atoms)
+    ase.io.write(tmp_path / "candidates.xyz", frames)
+    return tmp_path / "candidates.xyz"
+
+
+def test_batches_become_shards_and_nothing_is_done_twice(tmp_path: Path, candidates: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    made = list(grow(folder, [candidates], EquivalentCore(), batch=2, workers=1))
+    assert [shard.name for shard, _ in made] == ["0001.h5", "0002.h5", "0003.h5"]
+    assert all(progress.complete for _, progress in made)
+    with StickStore(folder) as store:
+        assert store.ids == [1, 2, 3, 4, 5]
+    assert sorted(path.name for path in folder.iterdir()) == ["0001.h5", "0002.h5", "0003.h5"]
+    assert list(grow(folder, [candidates], EquivalentCore(), batch=2, workers=1)) == []
+
+
+def test_a_stopped_batch_is_finished_first(tmp_path: Path, candidates: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    asked = iter([False, True, True, True, True])  # once before the batch, then stop
+    ((shard, progress),) = grow(folder, [candidates], EquivalentCore(), 3, 1, stop=lambda: next(asked, True))
+    assert shard is None
+    assert not progress.complete
+    assert (folder / ".next.xyz").exists()
+    only = tmp_path / "other.xyz"
+    atoms = molecule("C2H2")
+    atoms.info = {"id": 9}
+    ase.io.write(only, atoms)
+    made = list(grow(folder, [only], EquivalentCore(), 3, 1))
+    assert [shard.name for shard, _ in made] == ["0001.h5", "0002.h5"]
+    with StickStore(folder) as store:
+        assert store.ids == [1, 2, 3, 9]
+
+
+def test_a_batch_that_was_complete_before_a_kill_is_not_added_twice(tmp_path: Path, candidates: Path):
+    """Killed between the new shard and the removal of its list of structures."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    list(grow(folder, [candidates], EquivalentCore(), batch=5, workers=1))
+    (folder / ".next.xyz").write_bytes(candidates.read_bytes())
+    assert list(grow(folder, [candidates], EquivalentCore(), batch=5, workers=1)) == []
+    with StickStore(folder) as store:
+        assert store.ids == [1, 2, 3, 4, 5]
+
+
+def test_what_cannot_grow_is_refused(tmp_path: Path, candidates: Path):
+    with pytest.raises(InputError, match="no such folder"):
+        list(grow(tmp_path / "none", [candidates], EquivalentCore(), 2))
+    (tmp_path / "set").mkdir()
+    ase.io.write(tmp_path / "nameless.xyz", molecule("CH4"))
+    with pytest.raises(InputError, match="a growing set needs a qm9_id or an id for each molecule"):
+        list(grow(tmp_path / "set", [tmp_path / "nameless.xyz"], EquivalentCore(), 2))
+    assert list((tmp_path / "set").iterdir()) == []
