@@ -61,6 +61,21 @@ def test_a_displaced_atom_breaks_the_symmetry():
     assert len(site_orbits(atoms.numbers, atoms.positions, range(6), tolerance=0.2)) == 1
 
 
+@pytest.mark.parametrize("name", ["C2H6", "C6H6", "bicyclobutane"])
+@pytest.mark.parametrize("seed", range(12))
+def test_nearly_symmetric_molecules_are_cut_into_orbits_all_the_same(name, seed):
+    """With noise of the size of the tolerance A may be like B and B like C, but not A like C."""
+    atoms = molecule(name)
+    pos = atoms.positions + np.random.default_rng(seed).normal(scale=0.004, size=(len(atoms), 3))
+    for element in (1, 6):
+        alike = np.flatnonzero(atoms.numbers == element).tolist()
+        found = site_orbits(atoms.numbers, pos, alike)
+        assert sorted(atom for orbit in found for atom in orbit.atoms) == alike
+        centred = pos - pos.mean(axis=0)
+        for orbit in found:
+            np.testing.assert_allclose(orbit.rotations @ centred[orbit.atoms[0]], centred[list(orbit.atoms)], atol=0.01)
+
+
 def test_chirality_is_an_improper_operation():
     """The two carbons of trans-butane's ends are images by inversion and by rotation: both kinds of operation count."""
     atoms = molecule("trans-butane")

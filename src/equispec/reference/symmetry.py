@@ -31,7 +31,8 @@ def site_orbits(
 ) -> list[Orbit]:
     """The given atoms (complete kinds: all of an element) in orbits, in the order of their first atoms.
 
-    `pos` and `tolerance` in Å: no atom may miss its image by more.
+    `pos` and `tolerance` in Å: no atom may miss its image by more. Every atom is in exactly one orbit, and the first of
+    an orbit is the one that the rotations begin at.
     """
     image = {atom: {atom: np.eye(3)} for atom in atoms}  # first atom -> its images and how they are reached
     for rotation, permutation in symmetry_operations(z, pos, tolerance):
@@ -40,7 +41,7 @@ def site_orbits(
     orbits, seen = [], set()
     for atom in sorted(atoms):
         if atom not in seen:
-            members = tuple(sorted(image[atom]))
+            members = tuple(sorted(image[atom].keys() - seen))  # near the tolerance, being alike is not transitive
             seen.update(members)
             orbits.append(Orbit(members, np.stack([image[atom][member] for member in members])))
     return orbits
