@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,13 @@ from equispec.checkpoint import load_model
 from equispec.data.convert import convert
 from equispec.data.published import PUBLISHED_INTENSITY
 from equispec.data.readers.published import read_published_spectra
+from equispec.data.sample import Sample
 from equispec.errors import DataWarning, InputError
 from equispec.train.config import load_config
 from equispec.train.run import start
+from equispec.workflows.calibration import calibrate
 from equispec.workflows.catalogue import describe, facts
-from equispec.workflows.evaluation import MODEL, EvaluationResult, evaluate
+from equispec.workflows.evaluation import MODEL, EvaluationResult, Targets, evaluate
 from equispec.workflows.evaluation_report import markdown, metrics, record_metrics, score_rows, write_report
 from published_files import write_published
 
@@ -98,3 +102,17 @@ def test_nothing_is_said_of_components_that_are_not_known(
 def test_a_model_of_other_data_needs_their_ionisation_potentials(tensor_model: Trained, store: Path) -> None:
     with pytest.raises(InputError, match="no ionisation potential"):
         evaluate(tensor_model.model, store, "all")
+
+
+def test_bands_rest_on_the_known_components(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown components are zero in the reference; they must not pass for errors of the model."""
+    shutil.copytree(trained.model, tmp_path / "model")
+    before = calibrate(tmp_path / "model", trained.store)
+    tensors = Targets.tensors
+
+    def disturbed(self: Targets, samples: Sequence[Sample]) -> np.ndarray:
+        found = tensors(self, samples)
+        return found + 7.0 * (1.0 - np.eye(3))
+
+    monkeypatch.setattr(Targets, "tensors", disturbed)
+    assert calibrate(tmp_path / "model", trained.store) == before

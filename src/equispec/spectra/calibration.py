@@ -94,22 +94,24 @@ def calibrate_band(
     reference: Tensors,
     molecule: Int[np.ndarray, "sites"],
     levels: Sequence[float] = LEVELS,
+    directions: Float[np.ndarray, "directions 3"] = ICOSAHEDRON,
 ) -> BandCalibration:
     """Calibrate on sites that the model was not fitted to; `molecule` [S] says which of them belong together.
 
-    Intensities in units of their mean. Deterministic. InputError without sites.
+    Intensities in units of their mean; `directions`: unit vectors along which the reference is known. Deterministic.
+    InputError without sites.
     """
     if not len(predicted):
         raise InputError("a band cannot be calibrated without any site")
     residual = predicted - reference
-    weights = _fit_weights(energy, predicted, spread, residual)
+    weights = _fit_weights(energy, predicted, spread, residual, directions)
     knots = np.append(np.arange(energy[0], energy[-1], KNOT_STEP), energy[-1])
     bare = BandCalibration(
         spread=weights[0], slope=weights[1], intensity=weights[2], knots=tuple(knots.tolist()), scales=()
     )
     variance = bare.variance(energy, predicted, spread)
-    isotropic, along = isotropic_part(residual)[:, None], directional(residual, ICOSAHEDRON)
-    widths = np.sqrt(isotropic_part(variance))[:, None], np.sqrt(directional(variance, ICOSAHEDRON))
+    isotropic, along = isotropic_part(residual)[:, None], directional(residual, directions)
+    widths = np.sqrt(isotropic_part(variance))[:, None], np.sqrt(directional(variance, directions))
     present = isotropic_part(predicted).mean(axis=0) > FLOOR
     near = np.exp(-0.5 * ((energy - knots[:, None]) / WINDOW) ** 2) * (present if present.any() else 1.0)
     molecules = len(np.unique(molecule))
@@ -135,15 +137,19 @@ def _plain(values: np.ndarray) -> tuple[float, ...]:
 
 
 def _fit_weights(
-    energy: Float[np.ndarray, "energy"], predicted: Tensors, spread: Tensors, residual: Tensors
+    energy: Float[np.ndarray, "energy"],
+    predicted: Tensors,
+    spread: Tensors,
+    residual: Tensors,
+    directions: Float[np.ndarray, "directions 3"],
 ) -> tuple[float, ...]:
     """Weights of the three squares that maximise the likelihood of exponentially distributed |residual| / width.
 
     The width σ² = Σ_k w_k x_k; each step multiplies w_k by <x_k |r| / σ³> / <x_k / σ²>, at the maximum 1, to the
     power ½. The exponential law is less led by outliers than a Gaussian one.
     """
-    squares = [directional(x[:, ::STRIDE], ICOSAHEDRON).ravel() for x in features(energy, predicted, spread)]
-    r = np.abs(directional(residual[:, ::STRIDE], ICOSAHEDRON)).ravel()
+    squares = [directional(x[:, ::STRIDE], directions).ravel() for x in features(energy, predicted, spread)]
+    r = np.abs(directional(residual[:, ::STRIDE], directions)).ravel()
     scale = np.array([x.mean() for x in squares])
     used = np.flatnonzero(scale > 0)
     x = np.stack([squares[k] / scale[k] for k in used])

@@ -13,7 +13,7 @@ from equispec.data.domain import Domain
 from equispec.data.store import StickStore
 from equispec.errors import DomainWarning, InputError
 from equispec.predict import load, model_folder
-from equispec.spectra.calibration import calibrate_band
+from equispec.spectra.calibration import ICOSAHEDRON, calibrate_band
 from equispec.workflows.evaluation import Targets, atoms_of, common_splits, select_molecules, split_ids_in
 
 
@@ -21,7 +21,8 @@ def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -
     """Calibrate a model folder on a split of its own data, and write the result into its metadata.
 
     The band rests on the labelled sites of the split, which the weights must not have been fitted to; the known
-    environments are those of the training molecules. The same model and data give the same calibration.
+    environments are those of the training molecules. Where only xx, yy and zz of the reference are known, the band of
+    directions rests on x, y and z. The same model and data give the same calibration.
 
     Raises InputError for a store that lacks these molecules or is of another edge, for the training split, and for a
     model that does not say how its training spectra were made.
@@ -37,7 +38,7 @@ def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -
             raise InputError(f"{store_path} holds {store.edge} spectra; the model predicts the {predictor.edge} edge")
         samples = select_molecules(store, split_ids_in(store, splits, split, own=True))
         train = select_molecules(store, split_ids_in(store, splits, "train", own=True))
-        digest = store.sha256
+        digest, directions = store.sha256, np.eye(3) if store.diagonal else ICOSAHEDRON
     if not samples:
         raise InputError(f"{store_path}: no molecule of the {split} split has a labelled site")
     predicted, spread = [], []
@@ -51,7 +52,8 @@ def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -
             spread.append(spreads[rows])
     tensors, spreads = np.concatenate(predicted), np.concatenate(spread)
     molecule = np.array([m for m, sample in enumerate(samples) for _ in sample.sites])
-    band = calibrate_band(predictor.energies, tensors, spreads, targets.tensors(samples), molecule)
+    reference = targets.tensors(samples)
+    band = calibrate_band(predictor.energies, tensors, spreads, reference, molecule, directions=directions)
     domain = Domain.measure(atoms_of(sample) for sample in train)
     calibration = Calibration(
         split=split, molecules=len(samples), sites=len(tensors), data_sha256=digest, band=band, domain=domain
