@@ -226,6 +226,25 @@ def test_foreign_files_are_refused(published: Published, tmp_path: Path) -> None
         list(read_published_spectra(tmp_path / "falling.h5"))
 
 
+@pytest.mark.parametrize("part", ["names", "numbers"])
+def test_files_damaged_in_the_middle_are_refused(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "levels.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("1/0")
+        group.attrs.update(multiplicity=1, excitation_energy=290.0, n_electron=1, **ENERGIES)
+        group.create_dataset("eigenvalues", data=np.arange(500.0), compression="gzip")
+        group.create_dataset("dsf", data=np.ones((500, 3)))
+        start = group["eigenvalues"].id.get_chunk_info(0).byte_offset
+    content = path.read_bytes()
+    if part == "names":
+        content = content.replace(b"SNOD", b"XXXX")
+    else:
+        content = content[:start] + bytes(100) + content[start + 100 :]
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"not a site_eigen_dsf\.hdf5 file"):
+        list(read_published_eigen(path))
+
+
 def spoilt_npz(published: Published, path: Path, **arrays: np.ndarray) -> Path:
     with np.load(published.npz) as file:
         np.savez(path, **{**dict(file), **arrays})

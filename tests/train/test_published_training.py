@@ -119,6 +119,11 @@ def test_errors_scale_with_the_inverse_square_of_the_constant(published_store: P
     assert errors[0] / errors[1] == pytest.approx(4.0, rel=1e-5)
 
 
+@pytest.mark.parametrize(("text", "number"), [("1e-4", 1e-4), ("'1e-4'", 1e-4), ("2", 2.0)])
+def test_the_constant_as_people_write_it(text: str, number: float) -> None:
+    assert config(Path("data.h5"), f"data.normalization={text}").data.normalization == number
+
+
 def test_data_of_another_edge_are_refused(
     published_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +143,6 @@ def test_what_the_data_do_not_allow(published_store: Path, small_store: Path) ->
         _prepare(config(small_store))
     with pytest.raises(InputError, match=r"no ionisation potential .* set fwhm_high to fwhm"):
         _prepare(config(published_store, "data.broadening={fwhm: 0.5}"))
-    for wrong in ("foo", "0", "-1", ".inf"):
+    for wrong in ("foo", "0", "-1", ".inf", "true", "null", "[1]"):
         with pytest.raises(ConfigError, match=r"'data\.normalization' = .* mean, published or a positive number"):
             config(published_store, f"data.normalization={wrong}")

@@ -48,8 +48,11 @@ class DataConfig(Config):
     @field_validator("normalization", mode="before")
     @classmethod
     def _known_or_positive(cls, value: Any) -> Any:
-        if value in ("mean", "published") or (isinstance(value, int | float) and 0 < value < math.inf):
+        if value in ("mean", "published"):
             return value
+        with suppress(TypeError, ValueError):  # YAML reads 1e-4 as text
+            if not isinstance(value, bool) and 0 < (number := float(value)) < math.inf:
+                return number
         raise ValueError("it must be mean, published or a positive number")
 
 

@@ -151,7 +151,7 @@ def _sites(path: str | Path, name: str, read: Callable[[PublishedSite, Any], T])
                     if site.multiplicity < 1 or not np.isfinite([getattr(site, key) for key in energies]).all():
                         raise ValueError("a multiplicity below 1 or an energy that is not finite")
                     yield read(site, group)
-        except (KeyError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OSError, RuntimeError) as error:  # h5py: all of them
             raise InputError(f"{path}{place}: not a {name} file ({error})") from None
 
 
