@@ -1,5 +1,7 @@
 """Core-hole labels, calculated here and now: checks, physics, and the reference data they must reproduce."""
 
+import sys
+
 import numpy as np
 import pytest
 from ase.build import molecule
@@ -123,6 +125,14 @@ def test_provenance_changes_with_the_settings():
     assert found["edge"] == "N-K"
     assert "PySCF" in str(found["program"])
     assert "ccecp-cc-pvtz" in str(found["protocol"])
+
+
+def test_without_pyscf_it_says_how_to_get_it(monkeypatch):
+    """Also where the plan of a run asks for the provenance, before any calculation."""
+    monkeypatch.setitem(sys.modules, "pyscf", None)
+    for function in (core_hole_provenance, lambda: label_site(np.array([6, 1, 1, 1, 1]), np.zeros((5, 3)), 0)):
+        with pytest.raises(InputError, match=r"pip install 'equispec\[qm\]'"):
+            function()
 
 
 def test_copies_equal_calculations(tmp_path, ethylene):

@@ -1,5 +1,7 @@
 """Crude core-level sticks by GFN2-xTB: what of them must be right."""
 
+import sys
+
 import numpy as np
 import pytest
 from ase.build import molecule
@@ -42,6 +44,13 @@ def test_dipoles_turn_with_the_molecule():
     np.testing.assert_allclose(other.energy, one.energy, atol=1e-5)
     total = np.einsum("fa,fb->ab", one.dipole, one.dipole)
     np.testing.assert_allclose(np.einsum("fa,fb->ab", other.dipole, other.dipole), turn @ total @ turn.T, atol=1e-7)
+
+
+def test_without_tblite_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tblite", None)
+    monkeypatch.delitem(sys.modules, "tblite.library", raising=False)
+    with pytest.raises(InputError, match=r"pip install 'equispec\[qm\]'"):
+        equivalent_core_provenance()
 
 
 def test_edges_without_an_origin_are_refused():

@@ -50,12 +50,7 @@ def label_site(
     """
     check_molecule(z, atom, edge)
     settings = find_level(level)
-    try:
-        from pyscf import lib
-    except ImportError:
-        raise InputError(
-            "labels from first principles need PySCF; install it with: pip install 'equispec[qm]'"
-        ) from None
+    lib = _pyscf_lib()
     with lib.with_omp_threads(1):
         hole = _HalfHole(z, np.asarray(pos, np.float64), atom, settings)
         hole.converge()
@@ -75,8 +70,9 @@ def check_molecule(z: Int[np.ndarray, "atoms"], atom: int, edge: str, where: str
 
 
 def core_hole_provenance(edge: str = "C-K", level: str = "fast") -> dict[str, str | float]:
-    """What a store of these labels says about them."""
+    """What a store of these labels says about them; InputError where PySCF is missing."""
     settings = find_level(level)
+    _pyscf_lib()
     element = EDGES[edge].element
     return {
         "edge": edge,
@@ -95,6 +91,16 @@ def core_hole_provenance(edge: str = "C-K", level: str = "fast") -> dict[str, st
         "licence": "MIT",
         "citation": "Q. Sun et al., J. Chem. Phys. 153, 024109 (2020) (PySCF); equispec",
     }
+
+
+def _pyscf_lib() -> Any:
+    try:
+        from pyscf import lib
+    except ImportError:
+        raise InputError(
+            "labels from first principles need PySCF; install it with: pip install 'equispec[qm]'"
+        ) from None
+    return lib
 
 
 class _HalfHole:

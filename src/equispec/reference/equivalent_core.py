@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 
 from equispec.data.sample import SiteSticks
 from equispec.errors import InputError
-from equispec.reference.xtb import METHOD, LabelFailed, single_point
+from equispec.reference.xtb import METHOD, LabelFailed, single_point, tblite_library
 from equispec.spectra import EDGES
 from equispec.units import HARTREE
 
@@ -75,8 +75,9 @@ def check_edge(edge: str) -> None:
 
 
 def equivalent_core_provenance(edge: str = "C-K") -> dict[str, str | float]:
-    """What a store of these sticks says about them."""
+    """What a store of these sticks says about them; raises as `check_edge`, and InputError where tblite is missing."""
     check_edge(edge)
+    tblite_library()
     settings = [METHOD, ORIGIN[edge], IONIZATION, DIPOLE]
     return {
         "edge": edge,

@@ -103,7 +103,7 @@ def xtb_provenance(relaxed: bool = False, polarizability: bool = False) -> dict[
     `settings_sha256` differs for any two sets of labels that do not belong into one store. Raises InputError where
     tblite is missing.
     """
-    _tblite()
+    tblite_library()
     program = f"tblite {version('tblite')}"
     settings = [METHOD, program, ACCURACY, FORCE if relaxed else None, FIELD if polarizability else None]
     fields = f"; polarizability by central differences of the dipole, fields ±{FIELD:g} Ha/(e·bohr)"
@@ -149,7 +149,7 @@ def single_point(
 
     `pos` [atoms, 3] Å; `field` [3] in Ha/(e·bohr) points where it pushes positive charge. Raises as `label_structure`.
     """
-    library = _tblite()
+    library = tblite_library()
     from tblite.interface import Calculator
 
     if (z < 1).any():
@@ -179,7 +179,7 @@ def _sentence(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def _tblite() -> ModuleType:
+def tblite_library() -> ModuleType:
     """`tblite.library`, loaded so that OpenMP uses one thread unless the environment says otherwise."""
     given = "OMP_NUM_THREADS" in os.environ
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # OpenMP reads it once, when it is loaded
