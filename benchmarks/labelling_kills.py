@@ -2,8 +2,8 @@
 
     python benchmarks/labelling_kills.py [--sites 40] [--workers 2]
 
-The structures are the smallest molecules of the reference set. Killed means SIGKILL; compared are all sites: which there
-are, energies, broadened tensors, and the content of the two stores.
+The structures are the smallest molecules of the reference set. Killed means SIGKILL; compared are all sites: which
+they are, energies, broadened tensors, and the content of the two stores.
 """
 
 import argparse

@@ -27,6 +27,7 @@ from equispec.data.split import hash_order
 from equispec.data.store import StickStore
 from equispec.predict import Predictor, load
 from equispec.reference.core_hole import SiteFailed, label_site
+from equispec.reference.symmetry import site_orbits
 from equispec.spectra.io import write_bytes
 from equispec.spectra.plot import CYCLE, REFERENCE_GREY
 
@@ -97,7 +98,10 @@ class Known:
                 self.times[key] = time.process_time() - start
                 write_bytes(self.path, json.dumps(self.times).encode())
             values.append(self.times[key])
-        return float(np.mean(values)) * len(sample.sites) if values else None
+        # a store may also hold those that symmetry makes equal, which need no calculation
+        carbons = np.flatnonzero(sample.z == sample.z[sample.sites[0].atom]).tolist()
+        different = len(site_orbits(sample.z, sample.pos, carbons))
+        return float(np.mean(values)) * different if values else None
 
 
 def model_seconds(predictor: Predictor, samples: list[Sample]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from equispec.errors import ConfigError
 
 C = TypeVar("C", bound="Config")
+SHOWN = 100  # characters of a wrong value in a message
 
 
 class Config(BaseModel):
@@ -35,4 +36,6 @@ def _sentence(error: ValidationError, cls: type[BaseModel]) -> str:
         return f"unknown key {key!r}" + (f"; known keys: {', '.join(fields)}" if fields else "")
     message = first["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    return f"{key!r} = {first.get('input')!r}: {message}" if first["loc"] else message
+    given = repr(first.get("input"))
+    given = given if len(given) <= SHOWN else f"{given[: SHOWN - 3]}..."
+    return f"{key!r} = {given}: {message}" if first["loc"] else message

@@ -282,6 +282,15 @@ def test_every_study_leaves_its_files(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_equal_carbons_are_calculated_once(extra: dict[str, Path], tmp_path: Path) -> None:
+    known = timing.Known(tmp_path / "times.json", "fast")
+    with StickStore(extra["benzene"]) as store:
+        sample = store[0]
+    known.times = {f"fast {sample.id} 0": 2.0}
+    assert len(sample.sites) == 6
+    assert known.seconds(sample, 1) == 2.0
+
+
 def test_bad_input_is_one_sentence(part: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         fig1.STUDY.main(["no-such-model", str(part), "-o", str(tmp_path / "docs")])

@@ -40,6 +40,11 @@ def test_every_group_is_known_and_molecules_are_counted_once():
     assert counts == {**dict.fromkeys(GROUPS, 0), "fluorine": 2}
 
 
+def test_without_smiles_nothing_is_claimed():
+    assert count_groups(["", ""]) is None
+    assert count_groups(["", "CF"]) == count_groups(["CF"])
+
+
 def test_without_rdkit_nothing_is_claimed(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     assert count_groups(["CF"]) is None

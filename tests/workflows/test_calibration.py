@@ -11,7 +11,7 @@ from ase.build import molecule
 from small_models import Trained
 
 from equispec.checkpoint import add_metadata, load_model, merge_models, read_config, save_model
-from equispec.data.store import StickStore
+from equispec.data.store import StickStore, write_store
 from equispec.errors import ConfigError, DomainWarning, InputError
 from equispec.predict import load
 from equispec.workflows.calibration import calibrate
@@ -120,6 +120,12 @@ def test_saving_and_loading_keep_the_calibration(calibrated: Path, tmp_path: Pat
     shutil.copytree(calibrated, tmp_path / "copy")
     assert load(tmp_path / "copy").calibration == load(calibrated).calibration
     broken = read_config(calibrated)["metadata"]["calibration"]
+    broken["band"]["scales"][0]["direction"].pop()
+    shutil.copytree(calibrated, tmp_path / "other")
+    add_metadata(tmp_path / "other", calibration=broken)
+    with pytest.raises(ConfigError, match=r"31 knots, but not as many factors") as error:
+        load(tmp_path / "other")
+    assert len(str(error.value)) < 400
     broken["band"].pop("knots")
     add_metadata(tmp_path / "copy", calibration=broken)
     with pytest.raises(ConfigError, match=r"calibration\.band\.knots"):
@@ -145,7 +151,25 @@ def test_refused(tensor_model: Trained, tmp_path: Path) -> None:
         calibrate(folder, tensor_model.store, "half")
     with pytest.raises(InputError, match="no such file"):
         calibrate(folder, tmp_path / "none.h5")
+    with StickStore(tensor_model.store) as store:
+        attributes = {name: value for name, value in store.attributes.items() if not name.startswith("format")}
+        write_store(tmp_path / "moved.h5", list(store), {**attributes, "energy_shift": 0.0})
+    with pytest.raises(InputError, match=r"energy shift of 0 eV, the data of the model one of -6\.6 eV"):
+        calibrate(folder, tmp_path / "moved.h5")
     assert (folder / "config.json").read_bytes() == before
+    add_metadata(folder, training={})
+    with pytest.raises(InputError, match="does not say which molecules it was trained on"):
+        calibrate(folder, tensor_model.store)
+
+
+def test_a_recorded_coverage_goes_with_its_band(calibrated: Path, tensor_model: Trained, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(calibrated, folder)
+    record_metrics(evaluate(folder, tensor_model.store), [str(folder)])
+    recorded = read_config(folder)["metadata"]["metrics"]
+    calibrate(folder, tensor_model.store, "test")
+    assert "coverage" in recorded
+    assert read_config(folder)["metadata"]["metrics"] == {k: v for k, v in recorded.items() if k != "coverage"}
 
 
 def test_coverage_is_counted_as_documented(calibrated: Path, tensor_model: Trained) -> None:

@@ -24,8 +24,10 @@ GROUPS = {  # SMARTS; a molecule may belong to several
 def count_groups(smiles: Iterable[str]) -> dict[str, int] | None:
     """Molecules that have each group of GROUPS, in its order; SMILES that RDKit cannot read count nowhere.
 
-    None where RDKit (the extra chem) is not installed.
+    None where no SMILES is known, or RDKit (the extra chem) is not installed.
     """
+    if not any(known := list(smiles)):
+        return None
     try:
         from rdkit import Chem, rdBase
     except ImportError:
@@ -33,7 +35,7 @@ def count_groups(smiles: Iterable[str]) -> dict[str, int] | None:
     patterns = {name: Chem.MolFromSmarts(text) for name, text in GROUPS.items()}
     counts = dict.fromkeys(GROUPS, 0)
     with rdBase.BlockLogs():
-        for molecule in filter(None, map(Chem.MolFromSmiles, smiles)):
+        for molecule in filter(None, map(Chem.MolFromSmiles, filter(None, known))):
             for name, pattern in patterns.items():
                 counts[name] += molecule.HasSubstructMatch(pattern)
     return counts

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from equispec.config import Config
 from equispec.errors import InputError
@@ -56,6 +56,13 @@ class BandCalibration(Config):
     intensity: NonNegativeFloat
     knots: tuple[float, ...]
     scales: tuple[Scale, ...]
+
+    @model_validator(mode="after")
+    def _one_factor_per_knot(self) -> "BandCalibration":
+        n = len(self.knots)
+        if any(not n == len(x.direction) == len(x.isotropic) == len(x.coherence) > 0 for x in self.scales):
+            raise ValueError(f"{n} knots, but not as many factors at every level")
+        return self
 
     @property
     def levels(self) -> tuple[float, ...]:

@@ -24,8 +24,8 @@ def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -
     environments are those of the training molecules. Where only xx, yy and zz of the reference are known, the band of
     directions rests on x, y and z. The same model and data give the same calibration.
 
-    Raises InputError for a store that lacks these molecules or is of another edge, for the training split, and for a
-    model that does not say how its training spectra were made.
+    Raises InputError for a store that lacks these molecules or is of another edge or energy scale, for the training
+    split, and for a model that does not say what it was trained on and how its training spectra were made.
     """
     folder = model_folder(model)
     predictor = load(folder)
@@ -33,9 +33,16 @@ def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -
     targets, splits = Targets.of(predictor), common_splits(predictor)
     if split == "train":
         raise InputError("the errors of training molecules say nothing about new ones; calibrate on the valid split")
+    if not splits.get("train"):
+        raise InputError(f"model {predictor.name!r} does not say which molecules it was trained on")
     with StickStore(store_path) as store:
         if store.edge != predictor.edge:
             raise InputError(f"{store_path} holds {store.edge} spectra; the model predicts the {predictor.edge} edge")
+        if abs(targets.shift - store.attributes["energy_shift"]) > 1e-9:
+            raise InputError(
+                f"{store_path} has an energy shift of {store.attributes['energy_shift']:g} eV, the data of the model one "
+                f"of {targets.shift:g} eV: give the data it was trained on"
+            )
         samples = select_molecules(store, split_ids_in(store, splits, split, own=True))
         train = select_molecules(store, split_ids_in(store, splits, "train", own=True))
         digest, directions = store.sha256, np.eye(3) if store.diagonal else ICOSAHEDRON
@@ -58,5 +65,8 @@ def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -
     calibration = Calibration(
         split=split, molecules=len(samples), sites=len(tensors), data_sha256=digest, band=band, domain=domain
     )
-    add_metadata(folder, calibration=calibration.model_dump(mode="json"))
+    entries = {"calibration": calibration.model_dump(mode="json")}
+    if metrics := predictor.members[0].metadata.get("metrics"):  # a coverage in it is that of an older band
+        entries["metrics"] = {name: value for name, value in metrics.items() if name != "coverage"}
+    add_metadata(folder, **entries)
     return calibration
