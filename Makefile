@@ -45,7 +45,7 @@ model: $(VENV)/.test
 			-o runs/ck-tensor-pretraining-$$seed || exit 1; \
 		test -d runs/ck-tensor-$$seed/model || \
 		$(BIN)/equispec train configs/ck-tensor.yaml --set train.seed=$$seed \
-			--set train.init=runs/ck-tensor-pretraining-$$seed/model -o runs/ck-tensor-$$seed || exit 1; \
+			--set train.init=runs/ck-tensor-pretraining-$$seed/model --set train.epochs=60 -o runs/ck-tensor-$$seed || exit 1; \
 	done
 	$(BIN)/equispec models merge $(addprefix runs/ck-tensor-,$(SEEDS)) -o $(SHIPPED)
 	$(BIN)/equispec models calibrate ck-tensor data/ck-tp-pbe
