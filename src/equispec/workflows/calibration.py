@@ -40,8 +40,8 @@ def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -
             raise InputError(f"{store_path} holds {store.edge} spectra; the model predicts the {predictor.edge} edge")
         if abs(targets.shift - store.attributes["energy_shift"]) > 1e-9:
             raise InputError(
-                f"{store_path} has an energy shift of {store.attributes['energy_shift']:g} eV, the data of the model one "
-                f"of {targets.shift:g} eV: give the data it was trained on"
+                f"{store_path} has an energy shift of {store.attributes['energy_shift']:g} eV, the data of the model "
+                f"one of {targets.shift:g} eV: give the data it was trained on"
             )
         samples = select_molecules(store, split_ids_in(store, splits, split, own=True))
         train = select_molecules(store, split_ids_in(store, splits, "train", own=True))
