@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.io import write
 
 from equispec.cli.label import _shown, _words
+from equispec.data.sample import Failure
+from equispec.data.store import write_store
 from equispec.reference.campaign import Progress
+from equispec.reference.methods import CoreHole
 
 pytest.importorskip("pyscf")
 pytest.importorskip("tblite")
@@ -52,8 +56,21 @@ def test_one_clear_sentence_and_nothing_left_behind(name: str, equispec: Callabl
 
 
 def test_something_must_be_given(equispec: Callable[..., Any], work: Path) -> None:
+    Path("set").mkdir()
+    assert "--grow takes structure files" in equispec("label", "--grow", "set").err
     assert "no structure is given" in equispec("label", "-o", "out.h5").err
     assert "either --output with a store to write, or --grow" in equispec("label", "ethanol.xyz").err
+
+
+def test_growing_says_so_where_there_is_nothing_to_do(equispec: Callable[..., Any], work: Path) -> None:
+    Path("set").mkdir()
+    write("named.xyz", Atoms(molecule("CH4"), info={"id": 1}))
+    assert (
+        equispec("label", "named.xyz", "--grow", "set", "--max-minutes", "0").err == "stopped before the first batch\n"
+    )
+    attributes: dict[str, str | float] = {**CoreHole().provenance()}
+    write_store("set/0001.h5", [], attributes, [Failure(1, 0, "not converged")])
+    assert equispec("label", "named.xyz", "--grow", "set").err == "set lacks none of the candidates\n"
 
 
 @pytest.mark.parametrize(

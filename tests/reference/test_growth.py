@@ -1,18 +1,27 @@
 """A folder of stores that grows, with real (cheap) calculations in place of the expensive ones."""
 
+import fcntl
+import os
 from pathlib import Path
 
 import ase.io
 import pytest
+from ase import Atoms
 from ase.build import molecule
 
 from equispec.data.store import StickStore
 from equispec.errors import InputError
 from equispec.reference.growth import grow
-from equispec.reference.methods import EquivalentCore
+from equispec.reference.methods import EquivalentCore, Method
 
 pytest.importorskip("tblite")
 pytestmark = [pytest.mark.qm, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
+
+
+def named(name: str, **info: object) -> Atoms:
+    atoms = molecule(name)
+    atoms.info.update(info)
+    return atoms
 
 
 @pytest.fixture
@@ -74,4 +83,68 @@ def test_what_cannot_grow_is_refused(tmp_path: Path, candidates: Path):
     ase.io.write(tmp_path / "nameless.xyz", molecule("CH4"))
     with pytest.raises(InputError, match="a growing set needs a qm9_id or an id for each molecule"):
         list(grow(tmp_path / "set", [tmp_path / "nameless.xyz"], EquivalentCore(), 2))
+    ase.io.write(tmp_path / "words.xyz", named("CH4", id="methane"))
+    with pytest.raises(InputError, match=r"words.xyz: id = methane: a whole number is needed"):
+        list(grow(tmp_path / "set", [tmp_path / "words.xyz"], EquivalentCore(), 2))
     assert list((tmp_path / "set").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "info", "message"),
+    [
+        ("CO", {"qm9_id": 17}, r"bad.xyz, frame 2: QM9 molecule 17 is reserved"),
+        ("H2O", {"id": 8}, r"bad.xyz, frame 2: no C atom"),
+    ],
+)
+def test_a_bad_candidate_is_named_and_does_not_spoil_the_folder(
+    tmp_path: Path, candidates: Path, name: str, info: dict[str, int], message: str
+):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    ase.io.write(tmp_path / "bad.xyz", [named("CH4", id=1), named(name, **info)])
+    with pytest.raises(InputError, match=message):
+        list(grow(folder, [tmp_path / "bad.xyz"], EquivalentCore(), batch=2, workers=1))
+    assert list(folder.iterdir()) == []
+    made = list(grow(folder, [candidates], EquivalentCore(), batch=5, workers=1))
+    assert [shard.name for shard, _ in made] == ["0001.h5"]
+
+
+def test_one_at_a_time(tmp_path: Path, candidates: Path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(InputError, match="set is in use: another `equispec label` extends it"):
+        list(grow(folder, [candidates], EquivalentCore(), batch=5, workers=1))
+    os.close(other)
+    assert list(folder.iterdir()) == []
+    assert len(list(grow(folder, [candidates], EquivalentCore(), batch=5, workers=1))) == 1
+
+
+def test_shards_that_would_not_fit_are_not_begun(tmp_path: Path, candidates: Path, monkeypatch: pytest.MonkeyPatch):
+    """Found out before the work, not after it: the folder would be no store any more."""
+    folder = tmp_path / "set"
+    folder.mkdir()
+    method: Method = EquivalentCore()
+    list(grow(folder, [candidates], method, batch=5, workers=1))
+    own = method.provenance()
+    monkeypatch.setattr(EquivalentCore, "provenance", lambda self: {**own, "energy_shift": -7.8})
+    ase.io.write(tmp_path / "more.xyz", named("C2H2", id=9))
+    with pytest.raises(InputError, match=r"set: energy_shift is -6.6 in its stores and would be -7.8 in new ones"):
+        list(grow(folder, [tmp_path / "more.xyz"], method, batch=5, workers=1))
+    assert [path.name for path in folder.iterdir()] == ["0001.h5"]
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    tmp_path: Path, candidates: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "set"
+    folder.mkdir()
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match=r"cannot write .*\.next\.xyz: No space left on device"):
+        list(grow(folder, [candidates], EquivalentCore(), batch=5, workers=1))
+    assert list(folder.iterdir()) == []

@@ -99,6 +99,7 @@ REFUSED: dict[str, tuple[list[Atoms], Method, str]] = {
     "reserved for all methods": ([named("CH4", qm9_id=7)], TightBinding(), "QM9 molecule 7 is reserved"),
     "id twice": ([named("CH4", id=2), named("CO")], CoreHole(), "frame 2: molecule 2 is also .*frames.extxyz"),
     "id that is no number": ([named("CH4", id="methane")], CoreHole(), "id = methane: a whole number is needed"),
+    "id that no store can hold": ([named("CH4", id=1e30)], CoreHole(), r"id = 1e\+30: at most 9223372036854775807"),
     "half a charge": ([named("CH4", charge=0.5)], TightBinding(), "charge = 0.5: a whole number is needed"),
     "spin that does not fit": ([named("CH3")], TightBinding(), "charge 0 and spin multiplicity 1 do not fit 9 protons"),
     "atoms in one place": ([Atoms("CO", [[0, 0, 0], [0, 0, 0.1]])], CoreHole(), "0.100 Å apart"),

@@ -106,10 +106,13 @@ def label(
             plan = make_plan(structures or [], smiles or [], chosen)
             _say(output, run(plan, output, resume, **means), chosen.unit)
         elif grow is not None:
-            if method != "tp-dft" or smiles or resume:
+            if method != "tp-dft" or smiles or resume or not structures:
                 raise InputError("--grow takes structure files and --method tp-dft, and goes on by itself")
-            for shard, progress in grow_folder(grow, structures or [], chosen, batch, **means):
+            progress = None
+            for shard, progress in grow_folder(grow, structures, chosen, batch, **means):
                 _say(shard, progress, chosen.unit)
+            if progress is None:
+                note("stopped before the first batch" if means["stop"]() else f"{grow} lacks none of the candidates")
     if received:
         raise typer.Exit(128 + received[0])
 

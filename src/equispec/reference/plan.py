@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from equispec.reference.build import build_molecule
 from equispec.reference.methods import Method, Molecule, Task
 from equispec.reference.xtb import LabelFailed
 
+LARGEST = 2**63 - 1  # what a store can hold as an id
 BUILT = "{} molecules: RDKit (ETKDG, MMFF), then relaxed with GFN2-xTB"
 
 
@@ -44,8 +45,19 @@ def make_plan(files: Iterable[Path], smiles: Iterable[str], method: Method) -> P
     for ids that are no whole numbers or appear twice, and where nothing is given.
     """
     smiles = list(smiles)
-    attributes = method.provenance() | ({"built_from_smiles": BUILT.format(len(smiles))} if smiles else {})
-    molecules = [_molecule(atoms, place) for place, atoms in enumerate(_structures(files, smiles), start=1)]
+    remark = {"built_from_smiles": BUILT.format(len(smiles))} if smiles else {}
+    return plan_structures(_structures(files, smiles), method, remark)
+
+
+def plan_structures(
+    structures: Iterable[Atoms], method: Method, remark: Mapping[str, str | float] | None = None
+) -> Plan:
+    """The calculations for structures as `read_structures` gives them; raises as `make_plan`.
+
+    `remark`: further attributes of the store.
+    """
+    attributes = {**method.provenance(), **(remark or {})}
+    molecules = [_molecule(atoms, place) for place, atoms in enumerate(structures, start=1)]
     if not molecules:
         raise InputError("no structure is given; name a file that ASE reads, or a SMILES with --smiles")
     names: dict[int, str] = {}
@@ -72,11 +84,8 @@ def _molecule(atoms: Atoms, place: int) -> Molecule:
     if atoms.pbc.any():
         raise InputError(f"{name}: the structure is periodic; labels are for molecules: cut one out")
     check_structure(atoms, name)
-    for key in ("qm9_id", "id"):
-        if key in atoms.info:
-            identity = _whole(atoms.info[key], key, name)
-            break
-    else:
+    identity = given_id(atoms)
+    if identity is None:
         identity = place
     if "qm9_id" in atoms.info and reserved_for_audit(identity):
         raise InputError(f"{name}: QM9 molecule {identity} is reserved for an outside audit and must not be labelled")
@@ -91,9 +100,19 @@ def _molecule(atoms: Atoms, place: int) -> Molecule:
     )
 
 
+def given_id(atoms: Atoms) -> int | None:
+    """What a structure is called by its `info`, if it is; InputError for what is no whole number."""
+    for key in ("qm9_id", "id"):
+        if key in atoms.info:
+            return _whole(atoms.info[key], key, str(atoms.info.get(SOURCE, "a structure")))
+    return None
+
+
 def _whole(value: Any, key: str, name: str) -> int:
     if not isinstance(value, int | float | np.number) or not math.isfinite(value) or value != int(value):
         raise InputError(f"{name}: {key} = {value}: a whole number is needed")
+    if abs(int(value)) > LARGEST:
+        raise InputError(f"{name}: {key} = {value}: at most {LARGEST} is possible")
     return int(value)
 
 
