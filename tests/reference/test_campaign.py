@@ -167,6 +167,24 @@ def test_a_finished_run_is_not_run_again(plan: Callable[..., Plan], tmp_path: Pa
     assert path.read_bytes() == content
 
 
+def test_a_part_is_not_taken_for_the_whole(plan: Callable[..., Plan], tmp_path: Path) -> None:
+    """Where only the store was copied or committed, the journal is missing: what is left must not be forgotten."""
+    planned = plan(seconds=0.05)
+    path = tmp_path / "a.h5"
+    part = run(planned, path, workers=1, **stop_after(4))
+    with StickStore(path) as store:
+        assert store.attributes["unfinished"] == f"{part.done} of 12 sites"
+    journal = path.with_name("a.h5.journal")
+    kept = journal.read_bytes()
+    journal.unlink()
+    with pytest.raises(InputError, match=rf"a.h5 holds {part.done} of 12 sites only, and without its journal"):
+        run(planned, path, resume=True, workers=1)
+    journal.write_bytes(kept)
+    run(planned, path, resume=True, workers=1)
+    with StickStore(path) as store:
+        assert "unfinished" not in store.attributes
+
+
 def test_a_kill_between_the_store_and_the_end_costs_nothing(
     plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from equispec.reference.workers import Fatal, completed, connect
 
 SNAPSHOT = 600.0  # seconds between the stores that are written on the way
 SHARE = 0.02  # of the time that may go into writing them
+UNFINISHED = "unfinished"  # attribute of a store that was written on the way
 WINDOW = 64  # tasks among which those of the largest molecules come first, so that none is left for the end
 
 
@@ -165,9 +166,11 @@ class _Ledger:
         return Progress(len(self.plan.tasks), len(self.offsets), self.failed, self.found, seconds)
 
     def write(self, output: Path) -> None:
-        """Write the store of all results so far, unless there is none."""
+        """Write the store of all results so far, unless there is none; one that lacks some says so."""
         if self.offsets:
-            self.plan.method.write(output, self._molecules(), self.plan.attributes)
+            done, total = len(self.offsets), len(self.plan.tasks)
+            lack = {UNFINISHED: f"{done} of {total} {self.plan.method.unit}"} if done < total else {}
+            self.plan.method.write(output, self._molecules(), {**self.plan.attributes, **lack})
 
     def _molecules(self) -> Iterator[tuple[Molecule, Results, Failures]]:
         for _, tasks in itertools.groupby(self.plan.tasks, key=lambda task: task.molecule.id):
@@ -193,12 +196,14 @@ def _finished(plan: Plan, output: Path, resume: bool) -> Progress:
         raise InputError(f"{output} exists; choose another file, or remove it")
     try:
         with h5py.File(output) as file:
-            same = file.attrs.get("plan_sha256") == plan.sha256
+            same, lack = file.attrs.get("plan_sha256") == plan.sha256, file.attrs.get(UNFINISHED)
             failed = len(file["failures/molecule"]) if "failures" in file else 0  # type: ignore[arg-type]
     except OSError:
-        same, failed = False, 0
+        same, lack, failed = False, None, 0
     if not same:
         raise InputError(f"{output} exists and is not the result of this run; choose another file, or remove it")
+    if lack is not None:
+        raise InputError(f"{output} holds {lack} only, and without its journal it cannot be continued; remove it")
     return Progress(len(plan.tasks), len(plan.tasks), failed, len(plan.tasks))
 
 
