@@ -26,15 +26,22 @@ def write_hdf5(
     """
     path = Path(path)
     stamped: dict[str, Any] = {"format": format, "format_version": version, **attributes}
+    # made in memory: HDF5 cannot close a file on a full disk, and says so in its own many words
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        for name, array in arrays.items():
+            options = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if array.size > 64 else {}
+            file.create_dataset(name, data=array, track_times=False, **options)
+        for name, value in stamped.items():
+            file.attrs[name] = value
+        file.attrs["sha256"] = _content_hash(stamped, arrays)
+        file.flush()
+        content = file.id.get_file_image()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with h5py.File(temporary, "w") as file:
-            for name, array in arrays.items():
-                options = {"compression": "gzip", "compression_opts": 9, "shuffle": True} if array.size > 64 else {}
-                file.create_dataset(name, data=array, track_times=False, **options)
-            for name, value in stamped.items():
-                file.attrs[name] = value
-            file.attrs["sha256"] = _content_hash(stamped, arrays)
+        with temporary.open("wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(written.fileno())  # the name is given to a file that the disk has
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
