@@ -71,9 +71,9 @@ def test_the_shipped_labels_are_reproduced(molecule_id):
         site = label_site(sample.z, sample.pos, reference.atom)
         strength = (reference.dipole.astype(float) ** 2).sum(axis=1)
         strong = reference.energy[(strength > 1e-3) & (reference.energy < reference.ionization_potential)]
-        assert all(np.abs(site.energy - energy).min() < 0.02 for energy in strong)
+        assert all(np.abs(site.energy - energy).min() < 1e-4 for energy in strong)
         one, other = tensor(site), tensor(reference)
-        assert np.sum(one * other) / np.sqrt(np.sum(one**2) * np.sum(other**2)) > 0.999
+        assert np.sum(one * other) / np.sqrt(np.sum(one**2) * np.sum(other**2)) > 1 - 1e-8
 
 
 def test_pseudopotentials_by_quadrature():

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from equispec.data.sample import SiteSticks
 from equispec.errors import InputError
 from equispec.reference.effective_core import effective_core_matrix
+from equispec.reference.iglo3 import iglo3
 from equispec.reference.protocol import ELEMENTS, SITE_BASIS, Level, Shells, find_level, settings_hash, site_shells
 from equispec.spectra import EDGES
 from equispec.units import BOHR, HARTREE
@@ -24,7 +25,6 @@ LEAST_POPULATION = 0.99  # of the 1s orbital on the excited atom
 LEAST_GAP = 0.5  # eV
 LEVEL_SHIFT = 0.3  # hartree, of the second attempt to converge
 POINTS_AT_ONCE = 4096
-HIGHEST_MOMENTUM = 2  # of the density on the excited atom
 MEMORY = 2000  # MB that PySCF may plan with
 INTEGRAL_TOLERANCE = 1e-10  # hartree, of the repulsion in the large basis
 
@@ -80,7 +80,7 @@ def core_hole_provenance(edge: str = "C-K", level: str = "fast") -> dict[str, st
         "units": "positions Å; energies, ionization potential, gap, total energy eV; dipoles e·bohr",
         "protocol": (
             f"Transition potential (half core hole, one site at a time), restricted {settings.functional}; on the "
-            f"excited {element} {SITE_BASIS[EDGES[edge].z]}, uncontracted, on other heavy atoms {settings.basis}, "
+            f"excited {element} {SITE_BASIS}, on other heavy atoms {settings.basis}, "
             f"on H {settings.hydrogen_basis}; density fitting of J ({settings.fitting_basis}); final states from one "
             f"diagonalisation in an augmented basis; transition dipoles <1s|r|f>; level {level}"
         ),
@@ -275,7 +275,7 @@ def _molecule(z: np.ndarray, pos: np.ndarray, atom: int, settings: Level, augmen
     for i, (name, n) in enumerate(zip(names, z.tolist(), strict=True)):
         symbol = chemical_symbols[n]
         if i == atom:
-            functions, shells = _site_functions(symbol), site_shells(settings, n)
+            functions, shells = iglo3(n), site_shells(settings, n)
         elif n == 1:
             functions, shells = gto.basis.load(settings.hydrogen_basis, symbol), settings.hydrogen_shells
         else:
@@ -284,16 +284,6 @@ def _molecule(z: np.ndarray, pos: np.ndarray, atom: int, settings: Level, augmen
         basis[name] = functions + (_single(shells) if augmented else [])
     atoms = [(name, tuple(point)) for name, point in zip(names, pos.tolist(), strict=True)]
     return gto.M(atom=atoms, basis=basis, ecp=cores, unit="Angstrom", verbose=0, max_memory=MEMORY)
-
-
-def _site_functions(symbol: str) -> list[list[Any]]:
-    """Functions of the excited atom: each Gaussian free, so that the core can contract about its half hole."""
-    from ase.data import atomic_numbers
-    from pyscf import gto
-
-    shells = gto.basis.load(SITE_BASIS[atomic_numbers[symbol]], symbol)
-    shells = [shell for shell in shells if shell[0] <= HIGHEST_MOMENTUM]
-    return [[shell[0], [row[0], 1.0]] for shell in shells for row in shell[1:] if isinstance(row, list)]
 
 
 def _single(shells: Shells) -> list[list[Any]]:

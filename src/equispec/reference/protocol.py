@@ -52,7 +52,7 @@ LEVELS: dict[str, Level] = {
         hydrogen_basis="cc-pvdz",
         site_shells=(
             (0, _even_tempered(14, 0.003, 3.0)),
-            (1, _even_tempered(19, 0.003, 6.67)),
+            (1, _even_tempered(19, 0.003, 6.0)),
             (2, _even_tempered(14, 0.005, 4.0)),
         ),
         heavy_shells=_HEAVY,
@@ -75,7 +75,7 @@ LEVELS: dict[str, Level] = {
 }
 
 CARBON = 6
-SITE_BASIS = {6: "iglo3", 7: "pcseg-2", 8: "pcseg-2", 9: "pcseg-2"}  # of the excited atom; uncontracted, up to d
+SITE_BASIS = "IGLO-III"  # of the excited atom: iglo3.py
 ELEMENTS = (1, 6, 7, 8, 9)  # for which the protocol has been validated
 
 
@@ -101,6 +101,6 @@ def settings_hash(edge: str, name: str) -> str:
         "edge": edge,
         "z": EDGES[edge].z,
         "shift": EDGES[edge].shift,
-        "site_basis": SITE_BASIS[EDGES[edge].z],
+        "site_basis": SITE_BASIS,
     } | asdict(find_level(name))
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
