@@ -63,7 +63,7 @@ paper: $(VENV)/.test
 	$(PAPER)/learning_curve.py data/ck-tp-pbe
 	$(PAPER)/benzene.py ck-tensor $(EXTRA)/benzene-rotated.h5
 	$(PAPER)/amino_acids.py ck-tensor $(EXTRA)/amino-acids.h5
-	$(PAPER)/extrapolation.py ck-tensor data/ck-tp-pbe $(EXTRA)/larger-molecules.h5
+	$(PAPER)/extrapolation.py ck-tensor data/ck-tp-pbe $(EXTRA)/larger-molecules
 	$(PAPER)/timing.py ck-tensor data/ck-tp-pbe
 
 # Labels from first principles. LABEL_OPTIONS='--workers 16' or '--max-minutes 60', see docs/labelling.md
@@ -74,7 +74,7 @@ LABEL := nice -n 19 $(BIN)/equispec label --resume $(LABEL_OPTIONS)
 label-extra: $(VENV)/.test
 	$(LABEL) $(EXTRA)/benzene-rotated.xyz --sites all -o $(EXTRA)/benzene-rotated.h5
 	$(LABEL) $(EXTRA)/amino-acids.xyz --sites all -o $(EXTRA)/amino-acids.h5
-	$(LABEL) $(EXTRA)/larger-molecules.xyz -o $(EXTRA)/larger-molecules.h5
+	nice -n 19 $(BIN)/equispec label $(EXTRA)/larger-molecules.xyz --grow $(EXTRA)/larger-molecules --batch 10 $(LABEL_OPTIONS)
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache

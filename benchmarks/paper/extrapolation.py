@@ -1,6 +1,6 @@
 """Errors against the size of the molecule, beyond the sizes of the training set.
 
-python benchmarks/paper/extrapolation.py ck-tensor data/ck-tp-pbe data/ck-tp-pbe-extra/larger-molecules.h5
+python benchmarks/paper/extrapolation.py ck-tensor data/ck-tp-pbe data/ck-tp-pbe-extra/larger-molecules
 """
 
 import argparse
