@@ -102,9 +102,9 @@ def main() -> None:
         f"{len(sites)} sites of `ck-tp-pbe.h5`, drawn at random, labelled again:",
         "",
         f"* strong transitions below the ionisation potential ({np.isfinite(shifts).sum()} sites have some) move by at "
-        f"most {np.nanmax(shifts):.4f} eV,",
-        f"* the cosine between the broadened tensors is at least {min(row[2] for row in sites):.6f},",
-        f"* ionisation potentials differ by at most {max(abs(row[3]) for row in sites):.4f} eV.",
+        f"most {np.nanmax(shifts):.1e} eV,",
+        f"* the cosine between the broadened tensors is at least 1 - {1 - min(row[2] for row in sites):.0e},",
+        f"* ionisation potentials differ by at most {max(abs(row[3]) for row in sites):.1e} eV.",
         "",
         "First strong lines, raw scale. The known values come from an independent implementation on its own "
         "geometries, ours from GFN2-xTB geometries:",
