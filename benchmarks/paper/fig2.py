@@ -101,7 +101,9 @@ def draw(results: dict[str, Any]) -> Figure:
         axis.set_ylim(0, 1.08 * max(np.max(totals[0]), np.max(totals[1])))
     panels[0].legend(loc="center right")
     panels[0].set_title(f"Molecule: sum of {len(sites)} calculated site{'s' * (len(sites) > 1)}", loc="left")
-    rows[len(sites) // 2].set_ylabel("Absorption (mean of a site = 1)")
+    middle = rows[len(sites) // 2]
+    middle.set_ylabel("Absorption (mean of a site = 1)")
+    middle.yaxis.set_label_coords(-0.11, 0.5)  # clear of the numbers of the rows above and below
     for axis in (rows[-1], panels[-1]):
         axis.set_xlabel("Energy (eV)")
         axis.set_xlim(282, energy[-1])
