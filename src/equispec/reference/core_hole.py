@@ -6,6 +6,8 @@ into a large basis, the Kohn-Sham matrix is made there once, and its empty orbit
 `protocol.py`; what was measured: docs/labelling.md.
 """
 
+import itertools
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
 
@@ -25,8 +27,8 @@ LEAST_POPULATION = 0.99  # of the 1s orbital on the excited atom
 LEAST_GAP = 0.5  # eV
 LEVEL_SHIFT = 0.3  # hartree, of the second attempt to converge
 POINTS_AT_ONCE = 4096
+FITTING_AT_ONCE = 64  # functions of the density fitting, where the integrals with all others are made
 MEMORY = 2000  # MB that PySCF may plan with
-INTEGRAL_TOLERANCE = 1e-10  # hartree, of the repulsion in the large basis
 
 
 class SiteFailed(Exception):
@@ -104,7 +106,10 @@ def _pyscf_lib() -> Any:
 
 
 class _HalfHole:
-    """One molecule with half a 1s electron missing at one atom: in a small basis and a large one."""
+    """One molecule with half a 1s electron missing at one atom: in a small basis and a large one.
+
+    The first functions of the large basis are those of the small one, in its order.
+    """
 
     def __init__(self, z: np.ndarray, pos: np.ndarray, atom: int, settings: Level) -> None:
         from pyscf import dft
@@ -112,8 +117,8 @@ class _HalfHole:
         self.atom, self.settings = atom, settings
         self.centre = pos[atom] / BOHR
         self.mol = _molecule(z, pos, atom, settings, augmented=False)
-        self.large = _molecule(z, pos, atom, settings, augmented=True)
-        self.inner = _positions_of(self.mol, self.large)  # of the functions of the small basis in the large one
+        self.large = _small_first(_molecule(z, pos, atom, settings, augmented=True), self.mol)
+        self.inner = slice(self.mol.nao)  # the functions of the small basis among those of the large one
         self.core = self.large.intor("int1e_kin") + self.large.intor("int1e_nuc") + effective_core_matrix(self.large)
         self.overlap = self.large.intor("int1e_ovlp")
         of_site, of_heavy, of_hydrogen = settings.grid
@@ -130,14 +135,15 @@ class _HalfHole:
         """Orbitals of the half-hole state in the small basis."""
         from pyscf import dft
 
-        inner = np.ix_(self.inner, self.inner)
+        inner = self.inner, self.inner
         scf: Any = dft.RKS(self.mol, xc=self.settings.functional)
         scf.grids = self.grid
         scf.chkfile = None  # nothing is kept on disk
         scf._chkfile.close()
         scf.conv_tol = self.settings.convergence
-        scf.get_hcore = lambda *_: self.core[inner]
-        scf.get_ovlp = lambda *_: self.overlap[inner]
+        core, overlap = self.core[inner].copy(), self.overlap[inner].copy()
+        scf.get_hcore = lambda *_: core
+        scf.get_ovlp = lambda *_: overlap
         scf.get_veff = lambda mol, dm, *_, **__: self.field(dm)  # without scf inside: no cycle keeps the arrays
         scf.get_occ = self._occupations
         scf.kernel()
@@ -190,28 +196,35 @@ class _HalfHole:
         return energy, orthonormal @ orbital
 
     def _coulomb(self) -> np.ndarray:
-        from pyscf import df
-        from pyscf.df import df_jk
+        """The repulsion of the fitted density; among functions of the small basis its integrals are there already."""
+        from pyscf.df.incore import aux_e2
+        from pyscf.lib import unpack_tril
 
-        density = np.zeros((self.large.nao, self.large.nao))
-        density[np.ix_(self.inner, self.inner)] = self.density
-        fitting = df.DF(self.large, self.settings.fitting_basis)
-        return df_jk.get_j(fitting, density, hermi=1, direct_scf_tol=INTEGRAL_TOLERANCE)
+        fitting, fit = self.field.fitting, self.field.fit(self.density)
+        added = (self.mol.nbas, self.large.nbas, 0, self.large.nbas)  # rows of the lower triangle, in shells
+        rest = sum(
+            aux_e2(self.large, fitting, aosym="s2ij", shls_slice=(*added, *shells)) @ fit[functions]
+            for shells, functions in _blocks(fitting)
+        )
+        return unpack_tril(np.concatenate([self.field.coulomb(fit), rest]))
 
     def _exchange_correlation(self) -> np.ndarray:
+        """Values of the small basis are there already; its block is made with the others, not to be made twice."""
         from pyscf.dft import numint
 
         potential = self.field.potential(self.density)[1]
         matrix = np.zeros((self.large.nao, self.large.nao))
+        added = self.mol.nbas, self.large.nbas
         for first in range(0, potential.shape[1], POINTS_AT_ONCE):
             block = slice(first, first + POINTS_AT_ONCE)
-            value = numint.eval_ao(self.large, self.grid.coords[block], deriv=1).transpose(0, 2, 1)
+            outer = numint.eval_ao(self.large, self.grid.coords[block], deriv=1, shls_slice=added).transpose(0, 2, 1)
+            value = np.concatenate([self.field.value[:, :, block], outer], axis=1)
             matrix += value[0] @ _weighted(value, potential[:, block]).T
         return matrix + matrix.T
 
     def _core_population(self) -> float:
         """Mulliken population of the core orbital on the excited atom."""
-        overlap = self.overlap[np.ix_(self.inner, self.inner)]
+        overlap = self.overlap[self.inner, self.inner]
         first, last = self.mol.aoslice_by_atom()[self.atom, 2:]
         return float(self.core_orbital[first:last] @ (overlap @ self.core_orbital)[first:last])
 
@@ -224,24 +237,32 @@ class _MeanField:
         from pyscf.dft import numint
         from scipy.linalg import cho_factor
 
-        fitting = df.addons.make_auxmol(mol, settings.fitting_basis)
-        self.integrals = df.incore.aux_e2(mol, fitting, "int3c2e", aosym="s2ij")  # [pairs, fitting]
-        self.metric = cho_factor(fitting.intor("int2c2e"))
+        self.fitting: Any = df.addons.make_auxmol(mol, settings.fitting_basis)
+        self.integrals = df.incore.aux_e2(mol, self.fitting, aosym="s2ij")  # [pairs, fitting]
+        self.metric = cho_factor(self.fitting.intor("int2c2e"))
         self.value = numint.eval_ao(mol, grid.coords, deriv=1).transpose(0, 2, 1)  # [4, basis, points]
         self.weight, self.functional, self.numint = grid.weights, settings.functional, numint.NumInt()
 
     def __call__(self, density: np.ndarray) -> Any:
         """The potential matrix in hartree, tagged with the energies as PySCF's iteration wants them."""
         from pyscf import lib
-        from scipy.linalg import cho_solve
 
-        pairs = lib.pack_tril(2 * density - np.diag(np.diag(density)))
-        projected = pairs @ self.integrals
-        coulomb = lib.unpack_tril(self.integrals @ cho_solve(self.metric, projected))
+        coulomb = lib.unpack_tril(self.coulomb(self.fit(density)))
         energy, potential = self.potential(density)
         half = self.value[0] @ _weighted(self.value, potential).T
         total = coulomb + half + half.T
         return lib.tag_array(total, ecoul=0.5 * np.vdot(density, coulomb), exc=energy, vj=coulomb, vk=None)
+
+    def fit(self, density: np.ndarray) -> np.ndarray:
+        """Coefficients of the density in the fitting basis."""
+        from pyscf import lib
+        from scipy.linalg import cho_solve
+
+        return cho_solve(self.metric, lib.pack_tril(2 * density - np.diag(np.diag(density))) @ self.integrals)
+
+    def coulomb(self, fit: np.ndarray) -> np.ndarray:
+        """The matrix of the repulsion by a fitted density, its lower triangle packed."""
+        return self.integrals @ fit
 
     def potential(self, density: np.ndarray) -> tuple[float, np.ndarray]:
         """Exchange-correlation energy, and its derivatives [4, points] by density and gradient, weights included.
@@ -255,6 +276,14 @@ class _MeanField:
         slope = slope * self.weight
         slope[0] *= 0.5
         return float(np.sum(energy * rho[0] * self.weight)), slope
+
+
+def _blocks(fitting: Any) -> Iterator[tuple[tuple[int, int], slice]]:
+    """Consecutive shells (first, end) of a fitting basis, about FITTING_AT_ONCE functions each, and their functions."""
+    offset = fitting.ao_loc
+    bounds = np.unique(np.searchsorted(offset, [*range(0, offset[-1], FITTING_AT_ONCE), offset[-1]]))
+    for first, end in itertools.pairwise(bounds.tolist()):
+        yield (first, end), slice(offset[first], offset[end])
 
 
 def _weighted(value: np.ndarray, potential: np.ndarray) -> np.ndarray:
@@ -290,14 +319,14 @@ def _single(shells: Shells) -> list[list[Any]]:
     return [[momentum, [exponent, 1.0]] for momentum, exponents in shells for exponent in exponents]
 
 
-def _positions_of(mol: Any, large: Any) -> np.ndarray:
-    """Where the functions of the small basis stand in the large one."""
+def _small_first(large: Any, mol: Any) -> Any:
+    """The molecule `large` with the shells that `mol` has, too, before all others, in the order of `mol`."""
     left: dict[Any, list[int]] = {}
-    offset = large.ao_loc
     for shell in range(large.nbas):
         left.setdefault(_content(large, shell), []).append(shell)
     found = [left[_content(mol, shell)].pop(0) for shell in range(mol.nbas)]
-    return np.concatenate([np.arange(offset[shell], offset[shell + 1]) for shell in found])
+    large._bas = large._bas[found + sorted(shell for shells in left.values() for shell in shells)]
+    return large
 
 
 def _content(mol: Any, shell: int) -> tuple[Any, ...]:
