@@ -80,6 +80,9 @@ class SquareTensorConfig(SiteSpectrumConfig):
     channels: PositiveInt = Field(16, description="tensors K per site")
     cutoff: PositiveFloat = Field(6.0, le=100, description="Å, of the edges that build the tensors")
     n_radial: int = Field(32, ge=2, description="radial basis functions of those edges")
+    hidden: PositiveInt | None = Field(
+        None, le=8192, description="hidden units of the network of the coefficients; None: as many as scalar features"
+    )
 
 
 class SquareTensorHead(nn.Module):
@@ -106,7 +109,7 @@ class SquareTensorHead(nn.Module):
         self.neighbor_vectors = dense(widths.vector, k, bias=False)
         self.own_vectors = dense(widths.vector, 2 * k, bias=False)
         self.mix = dense(3 * k, k, bias=False)
-        self.coefficients = mlp(f, f, (k + 1) * self.n_energies, dropout=config.dropout)
+        self.coefficients = mlp(f, config.hidden or f, (k + 1) * self.n_energies, dropout=config.dropout)
         self.register_buffer("intensity_scale", torch.ones((), dtype=torch.float64))
 
     def initialise(self, statistics: SpectrumStatistics) -> None:

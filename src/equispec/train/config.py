@@ -74,6 +74,12 @@ class OptimConfig(Config):
         default=0.99, gt=0, lt=1, description="decay of the moving average of the weights, per step"
     )
     patience: PositiveInt | None = Field(default=60, description="stop after this many epochs without improvement")
+    loss_power: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="the loss of a site to this power is what training lowers; below 1 outliers weigh less",
+    )
     smooth_loss: NonNegativeFloat = Field(default=4.0, description="weight of the loss of the smoothed residual")
     position_noise: NonNegativeFloat = Field(
         default=0.0, description="Å, standard deviation of a random displacement of every atom in every step"

@@ -12,7 +12,7 @@ from equispec.model import Model
 from equispec.spectra import PAPER_SIGMA, EnergyGrid, gaussian_matrix
 from equispec.train.config import OptimConfig
 from equispec.train.data import Batch
-from equispec.train.losses import multiresolution, site_error
+from equispec.train.losses import multiresolution, site_error, tempered
 
 
 class SpectraModule(pl.LightningModule):
@@ -50,7 +50,7 @@ class SpectraModule(pl.LightningModule):
         return residual
 
     def site_losses(self, residual: Tensor) -> Tensor:
-        """The training loss of each site (and direction), [sites]."""
+        """The error of each site (and direction) that training lowers and validation judges by, [sites]."""
         return multiresolution(residual, self.smoothing, self.config.smooth_loss)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -64,7 +64,7 @@ class SpectraModule(pl.LightningModule):
         losses = self.site_losses(self.residual(batch, self._training_directions(batch_idx)))
         self.log("train_loss", losses.mean(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(losses))
         directions = len(losses) // len(batch.tensor)  # 1 for a whole tensor
-        return losses.sum() / (self.sites_per_batch * directions)
+        return tempered(losses, self.config.loss_power).sum() / (self.sites_per_batch * directions)
 
     def _training_directions(self, batch_idx: int) -> Tensor:
         axes = torch.eye(3, device=self.device)
@@ -77,7 +77,7 @@ class SpectraModule(pl.LightningModule):
                 return axes
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """`valid_loss` (the training loss) and, in the metric of the reports, the native and the smoothed error."""
+        """`valid_loss` (like `train_loss`) and, in the metric of the reports, the native and the smoothed error."""
         residual = self.residual(batch, torch.eye(3, device=self.device))
         smooth = torch.einsum("ef,sf...->se...", self.smoothing, residual)
         values = {
