@@ -48,7 +48,7 @@ def main() -> None:
     text = [
         "# Time of a label",
         "",
-        f"{date.today()}, {platform.machine()}, one core, `python benchmarks/labelling_time.py --sites {options.sites}`: "
+        f"{date.today()}, {platform.machine()}, one core, `benchmarks/labelling_time.py --sites {options.sites}`: "
         "processor seconds of one site, level fast.",
         "",
         "| heavy atoms | sites | mean, s | least, s | most, s |",
