@@ -38,7 +38,10 @@ check: lint test
 SEEDS := 0 1 2
 SHIPPED := src/equispec/assets/models/ck-tensor
 model: $(VENV)/.test
-	test -f runs/gfn2-core.h5 || $(BIN)/equispec label data/candidates.xyz.gz --method gfn2-core --resume -o runs/gfn2-core.h5
+	mkdir -p runs/gfn2-core
+	for molecules in candidates pretraining; do \
+		$(BIN)/equispec label data/$$molecules.xyz.gz --method gfn2-core --resume -o runs/gfn2-core/$$molecules.h5 || exit 1; \
+	done
 	for seed in $(SEEDS); do \
 		test -d runs/ck-tensor-pretraining-$$seed/model || \
 		$(BIN)/equispec train configs/ck-tensor-pretraining.yaml --set train.seed=$$seed \
@@ -60,7 +63,7 @@ paper: $(VENV)/.test
 	$(PAPER)/fig2.py ck-tensor data/ck-tp-pbe
 	$(PAPER)/splits.py data/ck-tp-pbe
 	$(PAPER)/ablations.py data/ck-tp-pbe
-	$(PAPER)/learning_curve.py data/ck-tp-pbe
+	$(PAPER)/learning_curve.py data/ck-tp-pbe --set train.init=runs/ck-tensor-pretraining-0/model --set train.epochs=60
 	$(PAPER)/benzene.py ck-tensor $(EXTRA)/benzene-rotated.h5
 	$(PAPER)/amino_acids.py ck-tensor $(EXTRA)/amino-acids.h5
 	$(PAPER)/extrapolation.py ck-tensor data/ck-tp-pbe $(EXTRA)/larger-molecules
