@@ -21,7 +21,7 @@ from ase.io import write
 
 from equispec.data.sample import SiteSticks
 from equispec.data.store import StickStore
-from equispec.reference.journal import MAGIC, _records
+from equispec.reference.journal import count_results
 from equispec.spectra import EDGES, Broadening, broaden_sticks
 
 STORE = Path(__file__).parents[1] / "data" / "ck-tp-pbe" / "ck-tp-pbe.h5"
@@ -49,11 +49,7 @@ def start(structures: Path, output: Path, workers: int, *more: str) -> subproces
 
 def results(output: Path) -> int:
     """How many results the journal holds."""
-    path = output.with_name(f"{output.name}.journal")
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        return len(list(_records(file, len(MAGIC), path.stat().st_size))) - 1
+    return count_results(output.with_name(f"{output.name}.journal"))
 
 
 def wait_for(run: subprocess.Popen[bytes], output: Path, count: int) -> None:

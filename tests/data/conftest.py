@@ -7,16 +7,7 @@ import pytest
 from ase.build import molecule
 
 from equispec.data.sample import Sample, SiteSticks
-
-ATTRIBUTES = {
-    "edge": "C-K",
-    "energy_shift": -6.6,
-    "units": "eV, e·bohr, Å",
-    "protocol": "invented for a test",
-    "source": "tests",
-    "licence": "MIT",
-    "citation": "none",
-}
+from invented_labels import ATTRIBUTES
 
 
 def make_sample(identity: int, name: str = "CH3OH", smiles: str = "CO", n_sticks: int = 4) -> Sample:

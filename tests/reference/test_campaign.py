@@ -22,16 +22,8 @@ from equispec.reference.journal import Journal
 from equispec.reference.methods import CoreHole, Failures, Molecule, Results, Task
 from equispec.reference.plan import Plan, make_plan
 from equispec.reference.workers import IN_FLIGHT, completed, connect
+from invented_labels import ATTRIBUTES
 
-ATTRIBUTES = {
-    "edge": "C-K",
-    "energy_shift": -6.6,
-    "units": "eV, e·bohr, Å",
-    "protocol": "invented for a test",
-    "source": "tests",
-    "licence": "MIT",
-    "citation": "none",
-}
 NAMES = ("C2H4", "CH4", "C2H6", "CH3OH", "C3H8", "HCN", "CO", "H2CO")
 
 

@@ -9,13 +9,16 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from equispec.data.store import StickStore
+from equispec.data.sample import Failure
+from equispec.data.store import StickStore, write_store
 from equispec.errors import InputError
 from equispec.reference.growth import grow
-from equispec.reference.methods import EquivalentCore, Method
+from equispec.reference.methods import CoreHole, EquivalentCore, Method
 
 pytest.importorskip("tblite")
 pytestmark = [pytest.mark.qm, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
+
+REFERENCE = Path(__file__).resolve().parents[2] / "data" / "ck-tp-pbe"
 
 
 def named(name: str, **info: object) -> Atoms:
@@ -133,6 +136,45 @@ def test_shards_that_would_not_fit_are_not_begun(tmp_path: Path, candidates: Pat
     with pytest.raises(InputError, match=r"set: energy_shift is -6.6 in its stores and would be -7.8 in new ones"):
         list(grow(folder, [tmp_path / "more.xyz"], method, batch=5, workers=1))
     assert [path.name for path in folder.iterdir()] == ["0001.h5"]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "message"),
+    [
+        (EquivalentCore(), CoreHole(), "GFN2-xTB, new ones would be by Transition potential, level fast"),
+        (CoreHole(), EquivalentCore(), "Transition potential, level fast, new ones would be by GFN2-xTB"),
+        (CoreHole(level="accurate"), CoreHole(), "Transition potential, level accurate, new ones .*, level fast"),
+    ],
+)
+def test_a_folder_with_another_method_or_level_is_refused(
+    tmp_path: Path, candidates: Path, theirs: Method, ours: Method, message: str
+):
+    pytest.importorskip("pyscf")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for number, method in enumerate([ours, theirs]):
+        failures = [Failure(90 + number, 0, "not converged")]
+        write_store(folder / f"{number}.h5", [], {**method.provenance(), "plan_sha256": str(number)}, failures)
+    with pytest.raises(InputError, match=rf"set/1.h5 holds labels by {message}: use another folder$"):
+        list(grow(folder, [candidates], ours, batch=5, workers=1))
+    assert sorted(path.name for path in folder.iterdir()) == ["0.h5", "1.h5"]
+
+
+def test_the_reference_set_can_grow(tmp_path: Path):
+    """Its files tell the protocol in different words, and the first one tells no level."""
+    pytest.importorskip("pyscf")
+    folder = tmp_path / "set"
+    folder.mkdir()
+    for shard in REFERENCE.glob("[!.]*.h5"):
+        (folder / shard.name).symlink_to(shard)
+    with StickStore(folder) as store:
+        assert len({shard.attributes["protocol"] for shard in store.shards}) > 1
+        ase.io.write(tmp_path / "known.xyz", named("CH4", id=store.ids[0]))
+    assert list(grow(folder, [tmp_path / "known.xyz"], CoreHole(), batch=5, workers=1)) == []
+    for shard in folder.glob("0*.h5"):
+        shard.unlink()
+    with pytest.raises(InputError, match=r"ck-tp-pbe.h5 holds labels by Transition potential, level fast, new ones"):
+        list(grow(folder, [tmp_path / "known.xyz"], CoreHole(level="accurate"), batch=5, workers=1))
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from equispec.errors import InputError
-from equispec.reference.journal import HEAD, MAGIC, Journal, arrays_of, head_of, pack
+from equispec.reference.journal import HEAD, MAGIC, Journal, arrays_of, count_results, head_of, pack
 
 RESULTS = [b"first", b"", b"third result" * 40, b"last one"]
 
@@ -104,6 +104,25 @@ def test_other_files_are_left_alone(tmp_path: Path) -> None:
     assert path.read_bytes() == b"a diary"
     with pytest.raises(InputError, match=r"cannot write .*No such file"):
         Journal(tmp_path / "nowhere" / "a.journal", "plan", resume=True)
+
+
+def test_results_are_counted_while_a_run_writes(tmp_path: Path) -> None:
+    path = tmp_path / "a.journal"
+    assert count_results(path) == 0
+    with Journal(path, "plan", resume=False) as journal:
+        assert count_results(path) == 0
+        for n, result in enumerate(RESULTS, start=1):
+            journal.append([result])
+            assert count_results(path) == n
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert count_results(path) == len(RESULTS) - 1
+    for begun in (0, len(MAGIC) - 1, len(MAGIC), len(MAGIC) + HEAD.size):
+        path.write_bytes(whole[:begun])
+        assert count_results(path) == 0
+    path.write_bytes(b"a diary")
+    with pytest.raises(InputError, match=r"a\.journal: not a journal"):
+        count_results(path)
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -18,7 +18,7 @@ from ase.io import write
 
 from equispec.data.properties import PropertyStore
 from equispec.data.store import StickStore
-from equispec.reference.journal import MAGIC, _records
+from equispec.reference.journal import count_results
 
 pytestmark = pytest.mark.qm
 pytest.importorskip("pyscf")
@@ -42,11 +42,7 @@ def label(*options: str) -> subprocess.CompletedProcess[str]:
 
 def results(output: str) -> int:
     """Results in the journal of a run that is on its way."""
-    path = Path(f"{output}.journal")
-    if not path.exists():
-        return 0
-    with path.open("rb") as file:
-        return len(list(_records(file, len(MAGIC), path.stat().st_size))) - 1
+    return count_results(Path(f"{output}.journal"))
 
 
 def until(true: Callable[[], bool], run: subprocess.Popen, seconds: float = 300.0) -> None:

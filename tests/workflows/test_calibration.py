@@ -147,13 +147,16 @@ def test_refused(tensor_model: Trained, tmp_path: Path) -> None:
     before = (folder / "config.json").read_bytes()
     with pytest.raises(InputError, match="the errors of training molecules say nothing"):
         calibrate(folder, tensor_model.store, "train")
-    with pytest.raises(InputError, match="unknown split 'half'"):
-        calibrate(folder, tensor_model.store, "half")
+    with pytest.raises(InputError, match=r"unknown split 'all': the model knows train, valid, test$"):
+        calibrate(folder, tensor_model.store, "all")
     with pytest.raises(InputError, match="no such file"):
         calibrate(folder, tmp_path / "none.h5")
     with StickStore(tensor_model.store) as store:
         attributes = {name: value for name, value in store.attributes.items() if not name.startswith("format")}
         write_store(tmp_path / "moved.h5", list(store), {**attributes, "energy_shift": 0.0})
+        write_store(tmp_path / "few.h5", [store[0]], attributes)
+    with pytest.raises(InputError, match=r"the valid split of the model .*; give the data it was trained on$"):
+        calibrate(folder, tmp_path / "few.h5")
     with pytest.raises(InputError, match=r"energy shift of 0 eV, the data of the model one of -6\.6 eV"):
         calibrate(folder, tmp_path / "moved.h5")
     assert (folder / "config.json").read_bytes() == before

@@ -20,8 +20,9 @@ from equispec.train.config import load_config
 from equispec.train.run import start
 from equispec.workflows.calibration import calibrate
 from equispec.workflows.catalogue import describe, facts
-from equispec.workflows.evaluation import MODEL, EvaluationResult, Targets, evaluate
+from equispec.workflows.evaluation import MODEL, EvaluationResult, evaluate
 from equispec.workflows.evaluation_report import markdown, metrics, record_metrics, score_rows, write_report
+from equispec.workflows.reference_data import Targets
 from published_files import write_published
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "isd-painn-published.yaml"

@@ -83,14 +83,13 @@ def label(
     from equispec.reference.campaign import run
     from equispec.reference.growth import grow as grow_folder
     from equispec.reference.plan import make_plan
-    from equispec.spectra import check_writable
 
     core_level = {name: value for name, value in (("edge", edge), ("level", level), ("sites", sites)) if value}
     chosen = _method(method, core_level, {"polarizability": polarizability, "relax": relax})
-    if workers is not None and scheduler is not None:
-        raise InputError("either --workers on this machine or the workers of a --scheduler, not both")
-    if (output is None) == (grow is None):
-        raise InputError("where to? either --output with a store to write, or --grow with a folder of stores")
+    _check_workers(workers, scheduler)
+    _check_place(output, grow)
+    if grow is not None and (method != "tp-dft" or smiles or resume or not structures):
+        raise InputError("--grow takes structure files and --method tp-dft, and goes on by itself")
     end = float("inf") if max_minutes is None else time.monotonic() + 60 * max_minutes
     with _signals() as received, _shown(chosen.unit) as report:
         means: dict[str, Any] = {
@@ -100,21 +99,33 @@ def label(
             "report": report,
         }
         if output is not None:
-            if output.suffix != ".h5":
-                raise InputError(f"{output}: unknown suffix {output.suffix!r}; a store ends in .h5")
-            check_writable(output)
             plan = make_plan(structures or [], smiles or [], chosen)
             _say(output, run(plan, output, resume, **means), chosen.unit)
         elif grow is not None:
-            if method != "tp-dft" or smiles or resume or not structures:
-                raise InputError("--grow takes structure files and --method tp-dft, and goes on by itself")
             progress = None
-            for shard, progress in grow_folder(grow, structures, chosen, batch, **means):
+            for shard, progress in grow_folder(grow, structures or [], chosen, batch, **means):
                 _say(shard, progress, chosen.unit)
             if progress is None:
                 note("stopped before the first batch" if means["stop"]() else f"{grow} lacks none of the candidates")
     if received:
         raise typer.Exit(128 + received[0])
+
+
+def _check_workers(workers: int | None, scheduler: str | None) -> None:
+    if workers is not None and scheduler is not None:
+        raise InputError("either --workers on this machine or the workers of a --scheduler, not both")
+
+
+def _check_place(output: Path | None, grow: Path | None) -> None:
+    """One place for the labels; that of --output must be writable."""
+    from equispec.spectra import check_writable
+
+    if (output is None) == (grow is None):
+        raise InputError("where to? either --output with a store to write, or --grow with a folder of stores")
+    if output is not None:
+        if output.suffix != ".h5":
+            raise InputError(f"{output}: unknown suffix {output.suffix!r}; a store ends in .h5")
+        check_writable(output)
 
 
 def _say(written: Path | None, progress: "Progress", unit: str) -> None:

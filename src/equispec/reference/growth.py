@@ -7,7 +7,8 @@ any time and a run that was stopped goes on with the batch it was at.
 import fcntl
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from equispec.reference.plan import given_id, make_plan, plan_structures
 from equispec.spectra import write_bytes
 
 STRUCTURES, LABELS = ".next.xyz", ".next.h5"
+UNTOLD = {"Transition potential": "fast"}  # level of files from before it was recorded
 
 
 def grow(
@@ -39,7 +41,8 @@ def grow(
 
     Yields each new shard when it is complete, or None where `stop()` ended the batch early. A batch in work is finished
     first, whatever the candidates are now. Candidates need a `qm9_id` or an `id`. Raises InputError as `make_plan`,
-    `run` and `StickStore` do, for a folder that another run extends, and for shards of another edge or scale.
+    `run` and `StickStore` do, for a folder that another run extends, and for shards of another edge, scale, method or
+    level.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; make it first, empty or with the shards that are to be extended")
@@ -120,7 +123,23 @@ def _known(folder: Path, method: Method) -> set[int]:
         for name in COMMON_ATTRIBUTES:
             if (there := store.attributes.get(name)) != (new := own.get(name)):
                 raise InputError(f"{folder}: {name} is {there!r} in its stores and would be {new!r} in new ones")
+        new = _method_and_level(own)
+        for shard in store.shards:
+            if (there := _method_and_level(shard.attributes)) != new:
+                raise InputError(
+                    f"{shard.path} holds labels by {there}, new ones would be by {new}: use another folder"
+                )
         return {*store.ids, *(failure.molecule for failure in store.failures)}
+
+
+def _method_and_level(attributes: Mapping[str, str | float]) -> str:
+    """What all labels of a set must share: the method, with which its protocol begins, and the level.
+
+    The rest of the protocol may be told or done a little differently from file to file.
+    """
+    method = re.split(r"[(,;:.]", str(attributes["protocol"]))[0].strip()
+    level = attributes.get("level", UNTOLD.get(method))
+    return method if level is None else f"{method}, level {level}"
 
 
 def _free_name(folder: Path) -> Path:

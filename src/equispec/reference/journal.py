@@ -71,17 +71,14 @@ class Journal:
             raise
 
     def _open(self, plan: str) -> None:
-        size = os.fstat(self._file.fileno()).st_size
-        if self._file.read(len(MAGIC)) != MAGIC[:size]:
-            raise InputError(f"{self.path}: not a journal of `equispec label`")
-        records = list(_records(self._file, len(MAGIC), size))
+        records = list(_records(self._file, self.path))
         if records and self.read(records[0]) != plan.encode():
             raise InputError(
                 f"{self.path} belongs to another run: its structures, its method or their settings differ from these"
             )
         self.offsets = tuple(records[1:])
         self._end = records[-1] + HEAD.size + len(self.read(records[-1])) if records else 0
-        self.dropped = size - self._end
+        self.dropped = os.fstat(self._file.fileno()).st_size - self._end
         self._file.truncate(self._end)
         if not records:  # new, or killed while the first lines were written
             self._write(MAGIC)
@@ -126,6 +123,18 @@ class Journal:
         self.close()
 
 
+def count_results(path: Path) -> int:
+    """How many intact results the journal at `path` holds, 0 where there is none; InputError for another file.
+
+    It takes no lock: a run may be writing there.
+    """
+    try:
+        with path.open("rb") as file:
+            return max(0, len(list(_records(file, path))) - 1)
+    except FileNotFoundError:
+        return 0
+
+
 def _lock(file: Any, path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,8 +142,11 @@ def _lock(file: Any, path: Path) -> None:
         raise InputError(f"{path} is in use: another `equispec label` is writing this output") from None
 
 
-def _records(file: Any, position: int, size: int) -> Iterator[int]:
-    """Offsets of the intact records; damaged ones are passed over, a torn one ends it."""
+def _records(file: Any, path: Path) -> Iterator[int]:
+    """Offsets of the intact records, the plan first; damaged ones are passed over, a torn one ends it."""
+    if not MAGIC.startswith(file.read(len(MAGIC))):
+        raise InputError(f"{path}: not a journal of `equispec label`")
+    position, size = len(MAGIC), os.fstat(file.fileno()).st_size
     while position + HEAD.size <= size:
         file.seek(position)
         length, digest = HEAD.unpack(file.read(HEAD.size))

@@ -59,11 +59,18 @@ def load_spectra(path: str | Path) -> SiteSpectra:
     path = Path(path)
     _by_suffix(path, {".h5": None, ".hdf5": None})
     _exists(path)
+    with damage_named(path), h5py.File(path, "r") as file:
+        return read_group(file)
+
+
+@contextmanager
+def damage_named(path: str | Path) -> Iterator[None]:
+    """While a file of site spectra is read: what goes wrong becomes one InputError that names the file."""
     try:
-        with h5py.File(path, "r") as file:
-            return read_group(file)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is not a file of site spectra, or is damaged: {error}") from None
+        yield
+    except (InputError, OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())  # HDF5 may use several lines
+        raise InputError(f"{path} is not a file of site spectra, or is damaged: {reason}") from None
 
 
 def load_spectrum(path: str | Path) -> Spectrum:
@@ -186,8 +193,15 @@ def _json(value: Any) -> str:
 
 # --- HDF5 ------------------------------------------------------------------------------------------------------------
 
-_H5_NAMES = ("energy", "sites/tensor", "sites/index", "structure/z", "structure/pos")  # as SiteSpectra takes them
-_BAND = ("squared", "isotropic", "coherence")  # as Band takes them
+Axes = tuple[str | int, ...]
+_AXES: dict[str, Axes] = {  # as SiteSpectra and Band take them
+    "energy": ("E",),
+    "sites/tensor": ("S", "E", 3, 3),
+    "sites/index": ("S",),
+    "structure/z": ("atoms",),
+    "structure/pos": ("atoms", 3),
+}
+_BAND: dict[str, Axes] = {"squared": ("S", "E", 3, 3), "isotropic": ("S", "E"), "coherence": ("E",)}
 _PER_FILE = ("sites", "polarization", "band")  # metadata of the file, not of the spectra in it
 
 
@@ -247,12 +261,29 @@ def write_attributes(group: Any, meta: Mapping[str, Any]) -> None:
 
 
 def read_group(group: Any, common: Mapping[str, Any] | None = None) -> SiteSpectra:
-    """Read what `write_group` wrote into an open h5py file or group; KeyError if something is missing."""
-    arrays: list[Any] = [np.asarray(group[name]) for name in _H5_NAMES]
+    """Read what `write_group` wrote into an open h5py file or group.
+
+    Raises KeyError if something is missing, InputError for shapes that do not fit together.
+    """
+    lengths: dict[str | int, int] = {3: 3}  # a number is its own length
+    arrays: list[Any] = [_read_array(group, name, axes, lengths) for name, axes in _AXES.items()]
     band = None
     if "band" in group:
-        band = Band(float(group["band"].attrs["level"]), *(np.asarray(group["band"][name]) for name in _BAND))
+        parts = [_read_array(group, f"band/{name}", axes, lengths) for name, axes in _BAND.items()]
+        band = Band(float(group["band"].attrs["level"]), *parts)
     return SiteSpectra(*arrays, meta={**(common or {}), **read_attributes(group)}, band=band)
+
+
+def _read_array(group: Any, name: str, axes: Axes, lengths: dict[str | int, int]) -> np.ndarray:
+    """A dataset; `lengths` of the axes, to which those that it is the first to have are added."""
+    array = np.asarray(group[name])
+    if array.ndim == len(axes):
+        for axis, length in zip(axes, array.shape, strict=True):
+            lengths.setdefault(axis, length)
+    expected = [lengths.get(axis, axis) for axis in axes]
+    if list(array.shape) != expected:
+        raise InputError(f"{group[name].name} has the shape {list(array.shape)}, not [{', '.join(map(str, expected))}]")
+    return array
 
 
 def read_attributes(group: Any) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from equispec.errors import InputError
 from equispec.spectra.io import (
+    damage_named,
     neighbour,
     read_attributes,
     read_group,
@@ -80,16 +81,13 @@ def iterate_spectra(path: str | Path) -> Iterator[SiteSpectra]:
     """Read the .h5 file of one structure or of many, one structure at a time; InputError as `load_spectra`."""
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            if GROUP not in file:
-                yield read_group(file)
-                return
-            common, groups = read_attributes(file), cast(h5py.Group, file[GROUP])
-            for number in range(len(groups)):
-                yield read_group(groups[str(number)], common)
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is not a file of site spectra, or is damaged: {error}") from None
+    with damage_named(path), h5py.File(path, "r") as file:
+        if GROUP not in file:
+            yield read_group(file)
+            return
+        common, groups = read_attributes(file), cast(h5py.Group, file[GROUP])
+        for number in range(len(groups)):
+            yield read_group(groups[str(number)], common)
 
 
 class _Sink(Protocol):

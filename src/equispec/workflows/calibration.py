@@ -14,7 +14,7 @@ from equispec.data.store import StickStore
 from equispec.errors import DomainWarning, InputError
 from equispec.predict import load, model_folder
 from equispec.spectra.calibration import ICOSAHEDRON, calibrate_band
-from equispec.workflows.evaluation import Targets, atoms_of, common_splits, select_molecules, split_ids_in
+from equispec.workflows.reference_data import Targets, atoms_of, common_splits, select_molecules, split_ids_in
 
 
 def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -> Calibration:
@@ -43,8 +43,8 @@ def calibrate(model: str | Path, store_path: str | Path, split: str = "valid") -
                 f"{store_path} has an energy shift of {store.attributes['energy_shift']:g} eV, the data of the model "
                 f"one of {targets.shift:g} eV: give the data it was trained on"
             )
-        samples = select_molecules(store, split_ids_in(store, splits, split, own=True))
-        train = select_molecules(store, split_ids_in(store, splits, "train", own=True))
+        samples = select_molecules(store, split_ids_in(store, splits, split))
+        train = select_molecules(store, split_ids_in(store, splits, "train"))
         digest, directions = store.sha256, np.eye(3) if store.diagonal else ICOSAHEDRON
     if not samples:
         raise InputError(f"{store_path}: no molecule of the {split} split has a labelled site")

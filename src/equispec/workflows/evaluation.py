@@ -25,12 +25,10 @@ from equispec.data.store import StickStore
 from equispec.errors import DomainWarning, InputError
 from equispec.predict import Predictor, load
 from equispec.spectra import (
-    Broadening,
     EnergyGrid,
     ErrorSummary,
     SiteSpectra,
     SplitError,
-    broaden_sticks,
     directional,
     directional_error,
     mse,
@@ -42,14 +40,14 @@ from equispec.spectra import (
 from equispec.spectra.calibration import LEVEL
 from equispec.workflows.baselines import BASELINES, IN_FRAMES, Sites, isotropic_oracle
 from equispec.workflows.coverage import OVERALL, Coverage, flag_rates, quantities, regions, shares
+from equispec.workflows.reference_data import Targets, Tensors, atoms_of, common_splits, select_molecules, split_ids_in
 
 RESOLUTIONS = ("native", "paper-broad")
+ALL = "all"  # in place of a split: every molecule of data that the model was not made from
 MODEL = "model"  # the name of the model among the predictions that are compared
 NATIVE_FWHM = 0.5  # eV, the pre-edge width for which paper-broad has the paper's width
 N_DIRECTIONS = 12  # random directions in which a directional model is compared with its tensor
 MAX_TIMED = 50  # molecules that are timed one by one
-
-Tensors = Float[np.ndarray, "sites energy 3 3"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +145,7 @@ def evaluate(
         if store.edge != predictor.edge:
             raise InputError(f"{store_path} holds {store.edge} spectra; the model predicts the {predictor.edge} edge")
         own = store.sha256 in _data_hashes(predictor)
-        samples = select_molecules(store, split_ids_in(store, splits, split, own))
+        samples = select_molecules(store, _chosen_ids(store, splits, split, own))
         train = splits.get("train", [])
         fit = select_molecules(store, train) if set(train) <= set(store.ids) else []
         notes = [*_notes(store, splits, split, own, targets), *_scale_notes(predictor)]
@@ -194,77 +192,17 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True)
-class Targets:
-    """How reference spectra are made from sticks: as in the training of the model."""
-
-    grid: EnergyGrid
-    broadening: Broadening
-    shift: float
-    scale: float
-
-    @classmethod
-    def of(cls, predictor: Predictor) -> "Targets":
-        keys = ("broadening", "shift_eV", "intensity_scale")
-        for member in predictor.members:
-            if missing := [key for key in keys if member.metadata.get(key) is None]:
-                raise InputError(f"model {member.name!r} cannot be evaluated: its metadata lacks {', '.join(missing)}")
-        made, energies = predictor.members[0].metadata, predictor.energies
-        return cls(
-            EnergyGrid(float(energies[0]), float(energies[-1]), len(energies)),
-            Broadening(**made["broadening"]),
-            float(made["shift_eV"]),
-            float(made["intensity_scale"]),
-        )
-
-    def tensors(self, samples: Sequence[Sample]) -> Tensors:
-        """Normalised reference tensors of all labelled sites, in order."""
-        sites = [site for sample in samples for site in sample.sites]
-        raw = [
-            broaden_sticks(s.energy, s.dipole, self.grid, self.broadening, s.ionization_potential, self.shift)
-            for s in sites
-        ]
-        return np.stack(raw) / self.scale
-
-
-def common_splits(predictor: Predictor) -> dict[str, list[int]]:
-    """Split -> molecules that are in it for every member: a test molecule of an ensemble is one that none has seen."""
-    splits = [member.metadata.get("training", {}).get("split", {}) for member in predictor.members]
-    return {
-        name: [i for i in ids if all(i in set(other.get(name, ())) for other in splits[1:])]
-        for name, ids in splits[0].items()
-    }
-
-
 def _data_hashes(predictor: Predictor) -> set[str]:
     return {member.metadata.get("training", {}).get("data_sha256", "") for member in predictor.members}
 
 
-def split_ids_in(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bool) -> list[int]:
-    if split == "all":
-        if own:
-            names = ", ".join(splits)
-            raise InputError(f"{store.path} is what the model was trained on: choose one of its splits ({names})")
-        return store.ids
-    if split not in splits:
-        allowed = ", ".join([*splits, "all"])
-        raise InputError(f"unknown split {split!r}: the model knows {allowed}")
-    ids = splits[split]
-    missing = sorted(set(ids) - set(store.ids))
-    if missing or not ids:
-        what = f"molecule {missing[0]}" if missing else "any molecule"
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(
-            f"{store.path}: the {split} split of the model does not have {what} there{more}; "
-            "give the data it was trained on, or --split all for other data"
-        )
-    return ids
-
-
-def select_molecules(store: StickStore, ids: Sequence[int]) -> list[Sample]:
-    position = {molecule: k for k, molecule in enumerate(store.ids)}
-    samples = [store[position[i]] for i in ids]
-    return [sample for sample in samples if len(sample.sites)]
+def _chosen_ids(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bool) -> list[int]:
+    if split != ALL:
+        return split_ids_in(store, splits, split, other_data=ALL)
+    if own:
+        names = ", ".join(splits)
+        raise InputError(f"{store.path} is what the model was trained on: choose one of its splits ({names})")
+    return store.ids
 
 
 def _notes(store: StickStore, splits: Mapping[str, list[int]], split: str, own: bool, targets: Targets) -> list[str]:
@@ -276,7 +214,7 @@ def _notes(store: StickStore, splits: Mapping[str, list[int]], split: str, own: 
     if not own:
         notes.append("The data are not those the model was trained on; molecules are recognised by their numbers.")
         seen = len(set(store.ids) & {*splits.get("train", ()), *splits.get("valid", ())})
-        if split == "all" and seen:
+        if split == ALL and seen:
             notes.append(f"{seen} molecules carry numbers that occur in the model's training or validation set.")
     if abs(targets.shift - store.attributes["energy_shift"]) > 1e-9:
         notes.append(
@@ -306,10 +244,6 @@ def _scale_notes(predictor: Predictor) -> list[str]:
         f"Intensities are divided by {scale:.5g} ({metadata['normalization']}); the mean of the training set is then "
         f"{mean / scale:.3g}, not 1, and the errors are in units of the squared divisor."
     ]
-
-
-def atoms_of(sample: Sample) -> Atoms:
-    return Atoms(numbers=sample.z, positions=sample.pos, info={"equispec_source": f"molecule {sample.id}"})
 
 
 def _predict(
