@@ -77,6 +77,7 @@ LABEL := nice -n 19 $(BIN)/equispec label --resume $(LABEL_OPTIONS)
 label-extra: $(VENV)/.test
 	$(LABEL) $(EXTRA)/benzene-rotated.xyz --sites all -o $(EXTRA)/benzene-rotated.h5
 	$(LABEL) $(EXTRA)/amino-acids.xyz --sites all -o $(EXTRA)/amino-acids.h5
+	$(LABEL) $(EXTRA)/fluorinated.xyz -o $(EXTRA)/fluorinated.h5
 	nice -n 19 $(BIN)/equispec label $(EXTRA)/larger-molecules.xyz --grow $(EXTRA)/larger-molecules --batch 10 $(LABEL_OPTIONS)
 
 clean:
