@@ -72,6 +72,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     sizes = [point["training sites"] for point in points]
     return {
         "test": {key: result.data[key] for key in ("store", "molecules", "sites")},
+        "pretrained": config.train.init is not None,
         "points": points,
         "fits": fits(sizes, [(*(point[name] for name in RESOLUTIONS), 1 - point["share"]) for point in points]),
         "needed": plain(resampled_need(sizes, np.stack(errors))),
@@ -127,6 +128,8 @@ def table(results: dict[str, Any]) -> list[list[Any]]:
 def text(results: dict[str, Any]) -> str:
     test, fit = results["test"], results["fits"]["share above"]
     lines = [f"One network per size, all tested on the same {test['molecules']} molecules ({test['sites']} sites)."]
+    if results["pretrained"]:
+        lines.append("Each starts from the same network, which has learned from crude spectra of many more molecules.")
     if fit and results["needed"]:
         low, _, high = results["needed"]
         goal = f"{100 * PAPER_SHARE:.0f} % of the paper-broad spectra below {THRESHOLD}"

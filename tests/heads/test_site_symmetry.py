@@ -6,6 +6,7 @@ that knew only polar vectors could not separate the first two from the isotropic
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -121,6 +122,18 @@ def test_without_edge_tensors_a_planar_site_is_axial() -> None:
         head.mix.weight[:, : 2 * k] = 0  # type: ignore[union-attr, index]
     gaps = np.sort(np.diff(eigenvalues(network, molecule("H2CO")), axis=1), axis=1)
     assert gaps[:, 0].max() < 1e-12
+
+
+def test_energies_beyond_those_learned_continue_the_last_of_them() -> None:
+    network = model("square")
+    head: Any = network.heads["square-tensor"]
+    graph = graph_from_atoms(molecule("C2H4"), network.cutoff, dtype=torch.float64)
+    with torch.no_grad():
+        before = network(graph)["absorption_tensor"]
+        head.extend_from(3)
+        after = network(graph)["absorption_tensor"]
+    assert torch.allclose(after[:, :3], before[:, :3], rtol=1e-13)
+    assert torch.allclose(after[:, 3:], before[:, 2:3].expand(-1, 2, -1, -1), rtol=1e-13)
 
 
 def test_forward_does_not_depend_on_the_direction() -> None:

@@ -130,7 +130,8 @@ def _print_table(spectra: "SiteSpectra", pol: "PolarizationLike", first: bool) -
     columns = ("site", ">first peak (eV)", ">height (1/eV)", "polarised", ">strongest peak (eV)", ">height (1/eV)")
     show_table(*columns, title=_title(spectra, pol), rows=[_cells(*row) for row in zip(rows, widths, strict=True)])
     if spectra.band is not None:
-        print(f"± is the half-width of a {100 * spectra.band.level:g} % band.")
+        unknown = ", calibrated inside the domain of the model only" if spectra.meta.get("outside_domain") else ""
+        print(f"± is the half-width of a {100 * spectra.band.level:g} % band{unknown}.")
 
 
 def _half_widths(spectra: "SiteSpectra", pol: "PolarizationLike", n: int) -> "list[Callable[[Peak], str]]":

@@ -123,6 +123,15 @@ class SquareTensorHead(nn.Module):
             bias.zero_()
             bias[:, 0] = torch.as_tensor(statistics.mean_spectrum).clamp(min=1e-3).sqrt()
 
+    def extend_from(self, known: int) -> None:
+        """Give all energies from number `known` on the coefficients of the one before them."""
+        last = self.coefficients[-1]
+        assert isinstance(last, nn.Linear)
+        with torch.no_grad():
+            for parameter in (last.weight, last.bias):
+                rows = parameter.view(self.n_energies, self.config.channels + 1, -1)
+                rows[known:] = rows[known - 1].clone()
+
     def forward(self, features: NodeFeatures, graph: AtomGraph) -> dict[str, Tensor]:
         """{"absorption_tensor": [sites, E, 3, 3]} for the absorbing sites of the batch."""
         sites = absorber_sites(graph, self.element)

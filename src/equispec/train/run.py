@@ -22,6 +22,7 @@ from equispec.data.statistics import SpectrumStatistics
 from equispec.data.store import StickStore
 from equispec.errors import ConfigError, InputError
 from equispec.heads.spectrum_config import SiteSpectrumConfig
+from equispec.heads.tensor_spectrum import SquareTensorHead
 from equispec.model import Model, build, parameter_count
 from equispec.predict import model_folder
 from equispec.spectra import Broadening
@@ -31,6 +32,7 @@ from equispec.train.data import LabelledData, SpectraDataset, fixed_loader, load
 from equispec.train.module import SpectraModule
 
 LAST, BEST = "checkpoints/last.ckpt", "checkpoints/best.ckpt"
+THIN = 1 / 3  # a spectrum has ended where its mean intensity is below this share of that of another
 
 
 def start(config: TrainingConfig, run: Path, progress: bool = True) -> Path:
@@ -127,7 +129,7 @@ def _prepare(config: TrainingConfig) -> _Prepared:
     for module in model.heads.values():
         module.initialise(statistics)  # type: ignore[operator]
     if initial is not None:
-        _start_from(model, initial)
+        _start_from(model, initial, statistics)
     datasets = {
         name: SpectraDataset(reference, statistics.intensity_scale, model.cutoff, model.max_neighbors)
         for name, reference in references.items()
@@ -146,8 +148,12 @@ def _intensity_scale(config: DataConfig, data: LabelledData) -> float | None:
     return data.attributes["published_intensity"]
 
 
-def _start_from(model: Model, initial: Checkpoint) -> None:
-    """Take over all weights of a model of the same architecture; buffers stay those of the new training set."""
+def _start_from(model: Model, initial: Checkpoint, statistics: SpectrumStatistics) -> None:
+    """Take over all weights of a model of the same architecture; buffers stay those of the new training set.
+
+    Where its spectra end before the new ones do, coefficients that it never needed would leave a sawtooth: the last
+    ones that it did need take their places.
+    """
     own, given = dict(model.named_parameters()), dict(initial.model.named_parameters())
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
         raise InputError(
@@ -156,6 +162,13 @@ def _start_from(model: Model, initial: Checkpoint) -> None:
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(given[name])
+    for head in model.heads.values():
+        if isinstance(head, SquareTensorHead):
+            learned = np.flatnonzero(
+                np.asarray(initial.metadata["statistics"]["mean_spectrum"]) >= THIN * statistics.mean_spectrum
+            )
+            if len(learned):
+                head.extend_from(int(learned[-1]) + 1)
 
 
 def _seen(model: Checkpoint) -> set[int]:
