@@ -131,7 +131,14 @@ FAILURES = {
     "a singlet doublet": (WATER.numbers, WATER.positions, 0, 2, "not compatible"),
     "no multiplicity": (WATER.numbers, WATER.positions, 0, -1, "do not fit the electrons"),
     "no electrons left": (WATER.numbers, WATER.positions, 20, 1, "do not fit the electrons"),
-    "not converged": (WATER.numbers, WATER.positions, -20, 1, "SCF not converged in 250 cycles"),
+    # tblite 0.8 mostly does not converge here, and now and then ends with another charge
+    "not converged": (
+        WATER.numbers,
+        WATER.positions,
+        -20,
+        1,
+        "SCF not converged in 250 cycles|do not fit the electrons",
+    ),
     "atoms in one place": (WATER.numbers, 0 * WATER.positions, 0, 1, "Too close interatomic distances"),
     "uranium": (np.array([92]), np.zeros((1, 3)), 0, 1, "No support for elements"),
     "a ghost": (np.array([0, 1]), np.eye(2, 3), 0, 1, "not a chemical element"),
