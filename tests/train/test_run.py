@@ -11,21 +11,23 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from ase.build import molecule
 
-from equispec.checkpoint import WEIGHTS, load_model
+from equispec.checkpoint import WEIGHTS, Checkpoint, load_model
+from equispec.data.statistics import SpectrumStatistics
 from equispec.data.store import StickStore, write_store
 from equispec.errors import ConfigError, InputError
-from equispec.model import Model
+from equispec.model import Model, ModelConfig, build
 from equispec.predict import load
 from equispec.train.config import TrainingConfig, load_config
 from equispec.train.data import fixed_loader
 from equispec.train.module import SpectraModule
-from equispec.train.run import BEST, LAST, _prepare, resume, start
+from equispec.train.run import BEST, LAST, THIN, _prepare, _start_from, resume, start
 
 SCRIPT = """
 import sys, torch
@@ -191,6 +193,22 @@ def test_run_may_start_from_a_model_but_not_from_one_that_saw_its_test_molecules
     wider = ["model.backbone.features=16", f"train.init={finished}"]
     with pytest.raises(InputError, match="architecture differs"):
         start(load_config(small_config, wider), tmp_path / "spoilt", progress=False)
+
+
+def test_energies_that_the_first_spectra_did_not_reach_continue_the_last_that_they_did() -> None:
+    parts = {"backbone": {"name": "painn", "features": 8}, "heads": [{"name": "square-tensor", "cutoff": 5.0}]}
+    model = build(ModelConfig.parse(parts, "model"))
+    head: Any = next(iter(model.heads.values()))
+    n, known = head.n_energies, head.n_energies // 2
+    mean = np.ones(n)
+    flat = SpectrumStatistics(1.0, 1.0, mean, (1, 6), 1, 1, 1)
+    short = np.where(np.arange(n) < known, mean, 0.9 * THIN)
+    initial = Checkpoint(model, {"statistics": {"mean_spectrum": short.tolist()}}, "first", "")
+    before = head.coefficients[-1].weight.detach().clone().view(n, -1)
+    _start_from(model, initial, flat)
+    after = head.coefficients[-1].weight.view(n, -1)
+    assert torch.equal(after[:known], before[:known])
+    assert (after[known:] == before[known - 1]).all()
 
 
 def test_run_uses_the_data_it_began_with(small_config: Path, small_store: Path, tmp_path: Path) -> None:
