@@ -22,7 +22,7 @@ from equispec.errors import DomainWarning
 from equispec.graph import along_directions
 from equispec.predict import Predictor, load
 from equispec.spectra import directional
-from equispec.train.config import TrainingConfig, load_config
+from equispec.train.config import Training, load_config
 from equispec.train.run import start
 from equispec.workflows.evaluation import MODEL, EvaluationResult, evaluate
 
@@ -35,7 +35,7 @@ DESIGNS = {
 }
 
 
-def configuration(design: str, seed: int, epochs: int) -> TrainingConfig:
+def configuration(design: str, seed: int, epochs: int) -> Training:
     settings = [f"train.seed={seed}", f"train.epochs={epochs}", "train.patience=null"]
     return load_config(ROOT / "configs" / DESIGNS[design], settings)
 

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 import equispec
-from equispec import predict
+from equispec import spectra_predictor
 from equispec.checkpoint import save_model
 from equispec.errors import InputError
 from equispec.model import ModelConfig, build
@@ -38,7 +38,7 @@ def test_many_structures_come_in_order_whatever_the_batches(
     structures = [molecule(name) for name in ("CH4", "C6H6", "CH3CH2OH", "CO2", "HCN")]
     alone = [predictor.spectrum(atoms) for atoms in structures]
     for size in (1, 13, 1000):
-        monkeypatch.setattr(predict, "BATCH_ATOMS", size)
+        monkeypatch.setattr(spectra_predictor, "BATCH_ATOMS", size)
         found = list(predictor.spectra(iter(structures)))
         for a, b in zip(found, alone, strict=True):
             assert a.sites.tolist() == b.sites.tolist()

@@ -33,7 +33,7 @@ from study import (
 from equispec.checkpoint import load_model
 from equispec.spectra.plot import CYCLE
 from equispec.train.config import load_config
-from equispec.train.data import read_splits
+from equispec.train.spectra.data import read_splits
 from equispec.workflows.evaluation import RESOLUTIONS, EvaluationResult
 
 MIN_STEPS = 3000  # optimiser steps: about as many as the recipe was chosen with

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +126,14 @@ def edge_vectors(graph: AtomGraph) -> Float[Tensor, "edges 3"]:
     """r_ij = pos[j] - pos[i] + shift @ cell, from the receiver i to the sender j, in Å."""
     receiver, sender = graph.edge_index
     vectors = graph.pos[sender] - graph.pos[receiver]
-    if torch.compiler.is_compiling() or graph.edge_shift.any():  # a compiled graph must not depend on data
+    if tracing() or graph.edge_shift.any():  # what is written down must not depend on data
         vectors = vectors + torch.einsum("ea,eab->eb", graph.edge_shift, graph.cell[graph.system[receiver]])
     return vectors
+
+
+def tracing() -> bool:
+    """Whether operations are being written down for a compiler rather than carried out."""
+    return torch.compiler.is_compiling() or get_proxy_mode() is not None
 
 
 def sum_per_system(values: Float[Tensor, "atoms ..."], graph: AtomGraph) -> Float[Tensor, "systems ..."]:

@@ -64,9 +64,11 @@ class Model(nn.Module):
                     f"model: head {name!r} has a cutoff of {own_cutoff:g} Å, beyond the {self.cutoff:g} Å of the "
                     "neighbour list, which is the backbone's: its tensors would jump there"
                 )
+            if name in heads:
+                raise ConfigError(f"model.heads: head {name!r} appears twice; one of them can have all its targets")
             heads[name] = HEADS[name][1](head, self.backbone.widths)
         self.heads = nn.ModuleDict(heads)
-        outputs = [quantity for head in config.heads for quantity in HEADS[head.name][1].outputs]  # type: ignore[attr-defined]
+        outputs = [quantity for head in self.heads.values() for quantity in head.outputs]  # type: ignore[union-attr]
         if repeated := sorted({quantity for quantity in outputs if outputs.count(quantity) > 1}):
             raise ConfigError(f"model.heads: more than one head predicts {', '.join(repeated)}; keep one of them")
 

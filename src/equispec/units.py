@@ -10,6 +10,7 @@ BOHR = 0.529177210903  # Å
 KCAL_PER_MOL = 0.0433641153087705  # eV
 KJ_PER_MOL = 0.010364269574711572  # eV
 DEBYE = 0.20819433270935597  # e·Å
+CAL_PER_MOL_K = KCAL_PER_MOL / 1000  # eV/K
 
 # unit -> (dimension, value in equispec's unit of that dimension)
 UNITS: dict[str, tuple[str, float]] = {
@@ -21,6 +22,7 @@ UNITS: dict[str, tuple[str, float]] = {
     "Å": ("length", 1.0),
     "bohr": ("length", BOHR),
     "eV/Å": ("force", 1.0),
+    "meV/Å": ("force", 1e-3),
     "Ha/bohr": ("force", HARTREE / BOHR),
     "kcal/mol/Å": ("force", KCAL_PER_MOL),
     "eV/Å³": ("stress", 1.0),
@@ -28,6 +30,10 @@ UNITS: dict[str, tuple[str, float]] = {
     "e·Å": ("dipole", 1.0),
     "e·bohr": ("dipole", BOHR),
     "D": ("dipole", DEBYE),
+    "Å²": ("area", 1.0),
+    "bohr²": ("area", BOHR**2),
+    "eV/K": ("heat capacity", 1.0),
+    "cal/mol/K": ("heat capacity", CAL_PER_MOL_K),
     "Å³": ("volume", 1.0),
     "bohr³": ("volume", BOHR**3),
     "1/eV": ("spectral density", 1.0),

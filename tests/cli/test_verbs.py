@@ -199,10 +199,10 @@ def test_data_split_is_that_of_training(equispec: Run, work: Path) -> None:
     result = equispec("data", "split", STORE, "--kind", "random", "--seed", "3", "-o", "split.json")
     assert result.code == 0
     found = json.loads(Path("split.json").read_text())
-    from equispec.train.config import DataConfig
-    from equispec.train.data import read_splits
+    from equispec.train.spectra.config import SpectraDataConfig
+    from equispec.train.spectra.data import read_splits
 
-    config = DataConfig(store=STORE, split=SplitConfig(seed=3))
+    config = SpectraDataConfig(store=STORE, split=SplitConfig(seed=3))
     assert {name: found[name] for name in ("train", "valid", "test")} == {
         name: [sample.id for sample in samples] for name, samples in read_splits(config).items()
     }

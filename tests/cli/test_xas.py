@@ -14,8 +14,9 @@ from ase.io import write
 
 import equispec as package
 from equispec.errors import InputError
-from equispec.predict import BATCH_ATOMS, load
+from equispec.predict import load
 from equispec.spectra import Polarization, iterate_spectra, load_spectra, load_spectrum
+from equispec.spectra_predictor import BATCH_ATOMS
 from equispec.workflows.absorption import Outputs, Question, run
 
 from .conftest import METADATA, TENSOR, Result, write_model

@@ -17,10 +17,12 @@ from equispec.data.store import StickStore, write_store
 from equispec.errors import ConfigError, InputError
 from equispec.predict import load
 from equispec.spectra import EDGES, PUBLISHED_C_K_GRID
-from equispec.train.config import DataConfig, TrainingConfig, load_config
-from equispec.train.data import Batch
-from equispec.train.module import SpectraModule
-from equispec.train.run import _prepare, start
+from equispec.train.config import load_config
+from equispec.train.run import start
+from equispec.train.spectra.config import SpectraDataConfig, SpectraTraining
+from equispec.train.spectra.data import Batch, read_splits
+from equispec.train.spectra.module import SpectraModule
+from equispec.train.spectra.task import prepare
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "isd-painn-published.yaml"
 SMALL = ["model.backbone.blocks=1", "model.backbone.features=16", "train.epochs=3", "train.batch_size=4"]
@@ -30,7 +32,7 @@ TENSOR = [
 ]
 
 
-def config(store: Path, *settings: str) -> TrainingConfig:
+def config(store: Path, *settings: str) -> SpectraTraining:
     return load_config(CONFIG, [f"data.store={store}", *SMALL, *settings])
 
 
@@ -60,9 +62,10 @@ def test_the_published_run(published_store: Path, tmp_path: Path) -> None:
 def test_targets_are_those_of_the_files(published_store: Path) -> None:
     """Targets, made from sticks, against the spectra as the paper prepares them."""
     spectra = read_published_spectra(published_store.parent / "site_spectra_0.5eV.hdf5")
-    prepared = _prepare(config(published_store))
+    settings = config(published_store)
+    task, samples = prepare(settings), read_splits(settings.data)["train"]
     theirs = {(s.site.molecule, s.site.atom): s.on_grid() for s in spectra}
-    for sample, item in zip(prepared.data.splits["train"], prepared.datasets["train"].items, strict=True):
+    for sample, item in zip(samples, task.train.dataset.items, strict=True):
         for site, target in zip(sample.sites, item.tensor.numpy(), strict=True):
             expected = theirs[sample.id, site.atom] / PUBLISHED_INTENSITY
             assert abs(target.diagonal(axis1=1, axis2=2).T - expected).max() < 6e-3 * expected.max()
@@ -70,8 +73,8 @@ def test_targets_are_those_of_the_files(published_store: Path) -> None:
 
 @pytest.mark.parametrize("smooth_loss", [0.0, 4.0])
 def test_tensor_models_are_judged_by_the_diagonal_alone(published_store: Path, smooth_loss: float) -> None:
-    prepared = _prepare(config(published_store, *TENSOR))
-    model, dataset = prepared.model.double(), prepared.datasets["train"]
+    task = prepare(config(published_store, *TENSOR))
+    model, dataset = task.model.double(), task.train.dataset
     settings = config(published_store, f"train.smooth_loss={smooth_loss}").train
     judge = SpectraModule(model, settings, PUBLISHED_C_K_GRID, 1.0, diagonal=True).double().eval()
     whole = SpectraModule(model, settings, PUBLISHED_C_K_GRID, 1.0).double().eval()
@@ -112,10 +115,11 @@ def test_errors_scale_with_the_inverse_square_of_the_constant(published_store: P
     """The error of the mean spectrum, from which every network starts."""
     errors = []
     for number in (1e-4, 2e-4):
-        prepared = _prepare(config(published_store, f"data.normalization={number}"))
-        assert prepared.statistics.intensity_scale == number
-        target = torch.cat([item.tensor for item in prepared.datasets["valid"].items]).diagonal(dim1=2, dim2=3)
-        mean = torch.as_tensor(prepared.statistics.mean_spectrum)[:, None]
+        task = prepare(config(published_store, f"data.normalization={number}"))
+        statistics = task.metadata["statistics"]
+        assert statistics["intensity_scale"] == number
+        target = torch.cat([item.tensor for item in task.valid.dataset.items]).diagonal(dim1=2, dim2=3)
+        mean = torch.as_tensor(statistics["mean_spectrum"])[:, None]
         errors.append(float((target - mean).square().mean()))
     assert errors[0] / errors[1] == pytest.approx(4.0, rel=1e-5)
 
@@ -123,7 +127,7 @@ def test_errors_scale_with_the_inverse_square_of_the_constant(published_store: P
 @pytest.mark.parametrize(("text", "number"), [("1e-4", 1e-4), ("1.0e-4", 1e-4), ("2", 2.0)])
 def test_the_constant_as_people_write_it(text: str, number: float) -> None:
     values = yaml.safe_load(f"{{store: data.h5, normalization: {text}}}")
-    assert DataConfig.parse(values).normalization == number
+    assert SpectraDataConfig.parse(values).normalization == number
 
 
 def test_data_of_another_edge_are_refused(
@@ -135,16 +139,16 @@ def test_data_of_another_edge_are_refused(
         attributes = {name: value for name, value in store.attributes.items() if not name.startswith("format")}
     write_store(tmp_path / "n.h5", samples, {**attributes, "edge": "N-K"})
     with pytest.raises(ConfigError, match="holds N-K spectra; the model is for the C-K edge"):
-        _prepare(config(tmp_path / "n.h5"))
+        prepare(config(tmp_path / "n.h5"))
 
 
 def test_what_the_data_do_not_allow(published_store: Path, small_store: Path) -> None:
     with pytest.raises(ConfigError, match=r"along x, y and z only: train\.directions cannot be random"):
-        _prepare(config(published_store, "train.directions=random"))
+        prepare(config(published_store, "train.directions=random"))
     with pytest.raises(ConfigError, match="no published constant"):
-        _prepare(config(small_store))
+        prepare(config(small_store))
     with pytest.raises(InputError, match=r"no ionisation potential .* set fwhm_high to fwhm"):
-        _prepare(config(published_store, "data.broadening={fwhm: 0.5}"))
+        prepare(config(published_store, "data.broadening={fwhm: 0.5}"))
     for wrong in ("foo", "0", "-1", ".inf", "true", "null", "[1]"):
         with pytest.raises(ConfigError, match=r"'data\.normalization' = .* mean, published or a positive number"):
             config(published_store, f"data.normalization={wrong}")

@@ -24,10 +24,12 @@ from equispec.data.store import StickStore, write_store
 from equispec.errors import ConfigError, InputError
 from equispec.model import Model, ModelConfig, build
 from equispec.predict import load
-from equispec.train.config import TrainingConfig, load_config
-from equispec.train.data import fixed_loader
-from equispec.train.module import SpectraModule
-from equispec.train.run import BEST, LAST, THIN, _prepare, _start_from, resume, start
+from equispec.train.config import load_config
+from equispec.train.run import BEST, LAST, resume, start
+from equispec.train.spectra.config import SpectraTraining
+from equispec.train.spectra.data import fixed_loader
+from equispec.train.spectra.module import SpectraModule
+from equispec.train.spectra.task import THIN, prepare, start_from
 
 SCRIPT = """
 import sys, torch
@@ -83,12 +85,13 @@ def test_model_folder_holds_the_weights_that_were_validated(small_config: Path, 
     assert mean_loss(config, model, "valid") != pytest.approx(lowest, rel=1e-3)
 
 
-def mean_loss(config: TrainingConfig, model: Model, split: str) -> float:
-    prepared = _prepare(config)
+def mean_loss(config: SpectraTraining, model: Model, split: str) -> float:
+    task = prepare(config)
+    datasets = {"train": task.train.dataset, "valid": task.valid.dataset}
     module = SpectraModule(model, config.train, config.model.heads[0].energy_grid, 1.0).eval()
     losses = []
     with torch.no_grad():
-        for batch in fixed_loader(prepared.datasets[split], 1):
+        for batch in fixed_loader(datasets[split], 1):
             losses.append(module.site_losses(model(batch.graph)["absorption_tensor"] - batch.tensor))
     return float(torch.cat(losses).mean())
 
@@ -205,7 +208,7 @@ def test_energies_that_the_first_spectra_did_not_reach_continue_the_last_that_th
     short = np.where(np.arange(n) < known, mean, 0.9 * THIN)
     initial = Checkpoint(model, {"statistics": {"mean_spectrum": short.tolist()}}, "first", "")
     before = head.coefficients[-1].weight.detach().clone().view(n, -1)
-    _start_from(model, initial, flat)
+    start_from(model, initial, flat)
     after = head.coefficients[-1].weight.view(n, -1)
     assert torch.equal(after[:known], before[:known])
     assert (after[known:] == before[known - 1]).all()

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from equispec.data.split import SplitConfig, hash_order
-from equispec.train.config import DataConfig
-from equispec.train.data import read_splits
+from equispec.train.spectra.config import SpectraDataConfig
+from equispec.train.spectra.data import read_splits
 
 
 def splits(store: Path, train_sites: int | None) -> dict[str, list[int]]:
-    config = DataConfig(store=store, split=SplitConfig(valid=0.25, test=0.15), train_sites=train_sites)
+    config = SpectraDataConfig(store=store, split=SplitConfig(valid=0.25, test=0.15), train_sites=train_sites)
     return {name: [sample.id for sample in samples] for name, samples in read_splits(config).items()}
 
 

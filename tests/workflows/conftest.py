@@ -10,7 +10,7 @@ from small_models import DIRECTIONAL, REFERENCE, TENSOR, Trained
 from equispec.checkpoint import save_model
 from equispec.data.store import StickStore, write_store
 from equispec.model import ModelConfig, build
-from equispec.train.config import TrainingConfig
+from equispec.train.config import parse_config
 from equispec.train.run import start
 
 
@@ -29,7 +29,7 @@ def small_part(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(model: dict[str, Any], store: Path, run: Path) -> Trained:
     data = {"store": store, "split": {"seed": 1, "valid": 0.2, "test": 0.25}}
     config = {"data": data, "model": model, "train": {"epochs": 2, "batch_size": 4, "patience": None}}
-    start(TrainingConfig.parse(config), run, progress=False)
+    start(parse_config(config), run, progress=False)
     return Trained(run, store)
 
 

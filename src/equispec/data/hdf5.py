@@ -33,7 +33,7 @@ def write_hdf5(
             file.create_dataset(name, data=array, track_times=False, **options)
         for name, value in stamped.items():
             file.attrs[name] = value
-        file.attrs["sha256"] = _content_hash(stamped, arrays)
+        file.attrs["sha256"] = content_hash(stamped, arrays)
         file.flush()
         content = file.id.get_file_image()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -102,7 +102,7 @@ def read_hdf5(path: str | Path, format: str, versions: Collection[int], what: st
             sha256 = str(attributes.pop("sha256"))
             arrays: dict[str, h5py.Dataset] = {}
             file.visititems(lambda name, item: arrays.update({name: item} if isinstance(item, h5py.Dataset) else {}))
-            if _content_hash(attributes, arrays) != sha256:
+            if content_hash(attributes, arrays) != sha256:
                 raise InputError(f"{path}: contents differ from the stored sha256: damaged or altered")
             return HashedFile(path, attributes, sha256, tuple(arrays))
     except (OSError, KeyError) as error:
@@ -139,7 +139,7 @@ def _plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in attributes.items()}
 
 
-def _content_hash(attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray | h5py.Dataset]) -> str:
+def content_hash(attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray | h5py.Dataset]) -> str:
     """sha256 of the attributes (JSON, sorted) and of name, type, shape and values of every array (sorted by name)."""
     digest = hashlib.sha256(json.dumps(_plain(attributes), sort_keys=True).encode())
     for name in sorted(arrays):

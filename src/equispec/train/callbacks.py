@@ -19,13 +19,9 @@ class LastingEarlyStopping(EarlyStopping):
 class MetricsTable(pl.Callback):
     """Writes one row per epoch to metrics.csv; on resuming, rows of the epochs to be repeated are dropped."""
 
-    COLUMNS: tuple[str, ...] = (
-        *("epoch", "step", "lr"),
-        *("train_loss", "valid_loss", "valid_mse", "valid_mse_paper_broad"),
-    )
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, metrics: tuple[str, ...]) -> None:
         self.path = path
+        self.columns = ("epoch", "step", "lr", *metrics)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rows = []
@@ -34,15 +30,15 @@ class MetricsTable(pl.Callback):
                 rows = [row for row in csv.DictReader(file) if int(row["epoch"]) < trainer.current_epoch]
         partial = self.path.with_suffix(".partial")
         with partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.COLUMNS)
+            writer = csv.DictWriter(file, self.columns)
             writer.writeheader()
             writer.writerows(rows)
         os.replace(partial, self.path)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = trainer.callback_metrics
-        row = {name: f"{float(metrics[name]):.6g}" for name in self.COLUMNS if name in metrics}
+        row = {name: f"{float(metrics[name]):.6g}" for name in self.columns if name in metrics}
         row |= {"epoch": str(trainer.current_epoch), "step": str(trainer.global_step)}
         row["lr"] = f"{trainer.optimizers[0].param_groups[0]['lr']:.6g}"
         with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self.COLUMNS).writerow(row)
+            csv.DictWriter(file, self.columns).writerow(row)

@@ -1,109 +1,21 @@
-"""The training configuration, as written in YAML."""
+"""The training configuration, as written in YAML: of spectra or of properties, as the heads of the model say."""
 
-import math
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
-from equispec.config import Config
-from equispec.data.split import SplitConfig
 from equispec.errors import ConfigError, InputError
+from equispec.heads.spectrum_config import SiteSpectrumConfig
 from equispec.model import ModelConfig
+from equispec.train.properties.config import PropertyTraining
+from equispec.train.spectra.config import SpectraTraining
+
+Training = SpectraTraining | PropertyTraining
 
 
-class BroadeningConfig(Config):
-    """Gaussian FWHM in eV: `fwhm` up to the ionisation potential, rising to `fwhm_high` over `ramp` eV above it."""
-
-    fwhm: PositiveFloat = 0.5
-    fwhm_high: PositiveFloat = 4.5
-    ramp: PositiveFloat = 10.0
-
-
-class DataConfig(Config):
-    """Reference spectra and how they become targets."""
-
-    store: Path = Field(
-        description="HDF5 store of sticks, a file or a folder of them; relative to the folder of the config"
-    )
-    shards: tuple[str, ...] | None = Field(
-        None, description="use only these files of the folder; a run notes here which ones there were when it began"
-    )
-    sha256: str | None = Field(
-        None, description="accept only data with this content hash; a run notes here that of its data"
-    )
-    split: SplitConfig = SplitConfig()
-    broadening: BroadeningConfig = BroadeningConfig()
-    normalization: float | str = Field(
-        "mean",
-        description="what intensities are divided by: their mean over the training sites, the constant that came with "
-        "published data, or a number; squared errors scale with its inverse square",
-    )
-    train_sites: PositiveInt | None = Field(
-        None, description="use only about this many training sites (learning curve)"
-    )
-
-    @field_validator("normalization", mode="before")
-    @classmethod
-    def _known_or_positive(cls, value: Any) -> Any:
-        if value in ("mean", "published"):
-            return value
-        with suppress(TypeError, ValueError):  # YAML reads 1e-4 as text
-            if not isinstance(value, bool) and 0 < (number := float(value)) < math.inf:
-                return number
-        raise ValueError("it must be mean, published or a positive number")
-
-
-class OptimConfig(Config):
-    """Optimisation."""
-
-    seed: NonNegativeInt = 0
-    init: str | None = Field(
-        default=None, description="start from the weights of this model: a shipped name or a model folder"
-    )
-    epochs: PositiveInt = 300
-    batch_size: PositiveInt = Field(default=8, description="molecules per step")
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    lr: PositiveFloat = 1e-3
-    weight_decay: NonNegativeFloat = 0.01
-    schedule: Literal["cosine", "constant"] = "cosine"
-    clip: PositiveFloat | None = Field(default=5.0, description="largest norm of the gradient")
-    ema: float | None = Field(
-        default=0.99, gt=0, lt=1, description="decay of the moving average of the weights, per step"
-    )
-    patience: PositiveInt | None = Field(default=60, description="stop after this many epochs without improvement")
-    loss_power: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        description="the loss of a site to this power is what training lowers; below 1 outliers weigh less",
-    )
-    smooth_loss: NonNegativeFloat = Field(default=4.0, description="weight of the loss of the smoothed residual")
-    position_noise: NonNegativeFloat = Field(
-        default=0.0, description="Å, standard deviation of a random displacement of every atom in every step"
-    )
-    directions: Literal["together", "separate", "random"] = Field(
-        default="together",
-        description="directional models: x, y and z in one step, one optimiser step each (the paper), or random axes",
-    )
-
-
-class TrainingConfig(Config):
-    """A whole training run."""
-
-    data: DataConfig
-    model: ModelConfig
-    train: OptimConfig = OptimConfig()
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _parse_model(cls, value: Any) -> ModelConfig:
-        return value if isinstance(value, ModelConfig) else ModelConfig.parse(value, "model")
-
-
-def load_config(path: Path, overrides: list[str] | None = None) -> TrainingConfig:
+def load_config(path: Path, overrides: list[str] | None = None) -> Training:
     """Read a YAML configuration; `overrides` are "train.lr=1e-3"-like settings whose values are YAML.
 
     Raises InputError for a file that cannot be read, ConfigError for an unknown key or a forbidden value.
@@ -121,7 +33,19 @@ def load_config(path: Path, overrides: list[str] | None = None) -> TrainingConfi
     store = values.get("data", {}).get("store") if isinstance(values.get("data"), dict) else None
     if isinstance(store, str) and not Path(store).is_absolute():
         values["data"]["store"] = str((path.parent / store).resolve())
-    return TrainingConfig.parse(values, str(path))
+    return parse_config(values, str(path))
+
+
+def parse_config(values: dict[str, Any], where: str = "configuration") -> Training:
+    """The configuration from plain data; ConfigError as `load_config`, and where heads of both kinds are asked for."""
+    if "model" not in values:
+        raise ConfigError(f"{where}: the key model is missing; a configuration has the keys data, model, train")
+    model = values["model"] if isinstance(values["model"], ModelConfig) else ModelConfig.parse(values["model"], "model")
+    spectra = {isinstance(head, SiteSpectrumConfig) for head in model.heads}
+    if len(spectra) > 1:
+        raise ConfigError(f"{where}: model.heads: a training is on spectra or on properties, not on both")
+    kind = SpectraTraining if True in spectra else PropertyTraining
+    return kind.parse({**values, "model": model}, where)
 
 
 def _set(values: dict[str, Any], override: str) -> None:

@@ -1,106 +1,69 @@
-"""The Lightning module: one step of training, the validation metrics, the optimiser."""
+"""What the Lightning modules of all trainings share: the optimiser, its schedule, the smoothed validation loss."""
 
-from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from equispec.graph import along_directions
 from equispec.model import Model
-from equispec.spectra import PAPER_SIGMA, EnergyGrid, gaussian_matrix
-from equispec.train.config import OptimConfig
-from equispec.train.data import Batch
-from equispec.train.losses import multiresolution, site_error, tempered
+from equispec.train.base import OptimConfig
 
 
-class SpectraModule(pl.LightningModule):
-    """Trains a model of site spectra on absorption tensors, whether it predicts T(E) or S(E; n).
+class TrainingModule(pl.LightningModule):
+    """Trains `model`; subclasses log `train_loss`, and report validation losses with `add_validation_loss`.
 
-    `diagonal`: only xx, yy and zz of the tensors are known; then nothing else of a predicted T(E) is judged.
+    `metrics`: names of what is logged, the columns of the metrics table.
     """
 
-    smoothing: Tensor
+    metrics: tuple[str, ...] = ()
 
-    def __init__(
-        self, model: Model, config: OptimConfig, grid: EnergyGrid, sites_per_batch: float, diagonal: bool = False
-    ) -> None:
+    def __init__(self, model: Model, config: OptimConfig) -> None:
         super().__init__()
-        self.diagonal = diagonal
         self.model = model
         self.config = config
-        self.sites_per_batch = sites_per_batch
-        self.register_buffer(
-            "smoothing",
-            torch.as_tensor(gaussian_matrix(grid.energies, PAPER_SIGMA), dtype=torch.float32),
-            persistent=False,
-        )
+        self._smoothed: float | None = None
+        self._validation: list[tuple[float, int]] = []
 
-    def residual(self, batch: Batch, directions: Tensor) -> Tensor:
-        """Predicted minus reference: T(E) [sites, E, 3, 3], or spectra [directions · sites, E].
+    def add_validation_loss(self, total: Tensor, n: int) -> None:
+        """The sum of the losses of a validation batch, and what it counts."""
+        self._validation.append((float(total), n))
 
-        The latter where the model predicts them, along `directions`, or only they are known, along x, y and z.
-        """
-        if self.model.directional:
-            return directional_residual(self.model, batch, directions)
-        residual = self.model(batch.graph)["absorption_tensor"] - batch.tensor
-        if self.diagonal:
-            return residual.diagonal(dim1=2, dim2=3).permute(2, 0, 1).flatten(0, 1)
-        return residual
+    def on_validation_epoch_end(self) -> None:
+        """Log `valid_loss`, and as `valid_smooth` its exponential average over the epochs."""
+        loss = sum(total for total, _ in self._validation) / max(sum(n for _, n in self._validation), 1)
+        self._validation.clear()
+        s = self.config.plateau.smoothing
+        self._smoothed = loss if self._smoothed is None else s * self._smoothed + (1 - s) * loss
+        self.log("valid_loss", loss, prog_bar=True)
+        self.log("valid_smooth", self._smoothed)
 
-    def site_losses(self, residual: Tensor) -> Tensor:
-        """The error of each site (and direction) that training lowers and validation judges by, [sites]."""
-        return multiresolution(residual, self.smoothing, self.config.smooth_loss)
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The smoothed loss lasts through being killed."""
+        checkpoint["smoothed"] = self._smoothed
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Sum over the labelled sites divided by a constant, so that every label weighs the same whatever its batch."""
-        # what is dropped, displacements and random directions depend on (seed, step) alone, for resuming to be exact
-        torch.manual_seed(self.config.seed * 1_000_003 + self.global_step)
-        if self.config.position_noise > 0:
-            pos = batch.graph.pos
-            moved = pos + self.config.position_noise * torch.randn_like(pos)
-            batch = batch._replace(graph=replace(batch.graph, pos=moved))
-        losses = self.site_losses(self.residual(batch, self._training_directions(batch_idx)))
-        self.log("train_loss", losses.mean(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(losses))
-        directions = len(losses) // len(batch.tensor)  # 1 for a whole tensor
-        return tempered(losses, self.config.loss_power).sum() / (self.sites_per_batch * directions)
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The smoothed loss goes on where it was."""
+        self._smoothed = checkpoint.get("smoothed")
 
-    def _training_directions(self, batch_idx: int) -> Tensor:
-        axes = torch.eye(3, device=self.device)
-        match self.config.directions:
-            case "separate":
-                return axes[batch_idx % 3][None]
-            case "random":  # three orthogonal directions
-                return torch.linalg.qr(torch.randn(3, 3)).Q.to(self.device)
-            case _:
-                return axes
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """`valid_loss` (like `train_loss`) and, in the metric of the reports, the native and the smoothed error."""
-        residual = self.residual(batch, torch.eye(3, device=self.device))
-        smooth = torch.einsum("ef,sf...->se...", self.smoothing, residual)
-        values = {
-            "valid_loss": self.site_losses(residual),
-            "valid_mse": site_error(residual),
-            "valid_mse_paper_broad": site_error(smooth),
-        }
-        for name, value in values.items():
-            self.log(name, value.mean(), prog_bar=name != "valid_mse", batch_size=len(residual))
+    @property
+    def judged_by(self) -> str:
+        """The metric that early stopping and the plateau look at."""
+        return "valid_smooth" if self.config.schedule == "plateau" else "valid_loss"
 
     def configure_optimizers(self) -> Any:
-        """AdamW or Adam; the learning rate falls to zero as a cosine over all steps, or stays."""
-        kind = torch.optim.AdamW if self.config.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind(self.model.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
-        if self.config.schedule == "constant":
+        """AdamW or Adam; the learning rate falls as a cosine over all steps, on plateaus, or stays."""
+        config = self.config
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        if config.schedule == "constant":
             return optimizer
+        if config.schedule == "plateau":
+            plateau = config.plateau
+            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer, factor=plateau.factor, patience=plateau.patience, threshold=0, min_lr=plateau.min_lr
+            )
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": self.judged_by}}
         steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def directional_residual(model: Model, batch: Batch, directions: Tensor) -> Tensor:
-    """Predicted minus reference S(E; n) for each direction, [directions · sites, E]."""
-    graph = along_directions(batch.graph, directions)
-    target = torch.einsum("da,seab,db->dse", directions, batch.tensor, directions)
-    return model(graph)["absorption"] - target.flatten(0, 1)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}

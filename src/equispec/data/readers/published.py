@@ -8,7 +8,6 @@ carbons only, with the attributes `multiplicity`, `excitation_energy`, `final_en
 
 import itertools
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,8 +16,8 @@ import h5py
 import numpy as np
 
 from equispec.data.published import PUBLISHED_INTENSITY, PublishedLevels, PublishedSite, PublishedSpectrum
+from equispec.data.readers.known import known_structures
 from equispec.data.sample import Sample, SiteSticks, reserved_for_audit
-from equispec.data.structures import SOURCE, read_structures
 from equispec.errors import DataWarning, InputError
 
 PROVENANCE: dict[str, str | float] = {
@@ -48,7 +47,6 @@ PROVENANCE: dict[str, str | float] = {
 }
 
 T = TypeVar("T")
-Structure = tuple[str, np.ndarray, np.ndarray]  # SMILES (empty: unknown), z [atoms], pos [atoms, 3] Å
 
 
 def read_published_eigen(path: str | Path) -> Iterator[PublishedLevels]:
@@ -92,7 +90,7 @@ def read_published(path: str | Path, structures: str | Path) -> Iterator[Sample]
     order of QM9. Molecules without a structure (the paper leaves out those that QM9 calls uncharacterised) and those
     reserved for the audit are left out; a DataWarning at the end counts them.
     """
-    known = _structures(Path(structures))
+    known = known_structures(Path(structures))
     used, unknown, reserved = 0, 0, 0
     for molecule, group in itertools.groupby(read_published_eigen(path), lambda levels: levels.site.molecule):
         if reserved_for_audit(molecule):
@@ -163,37 +161,3 @@ def _columns(group: Any, x: str, y: str, n: int) -> tuple[np.ndarray, np.ndarray
     if not (np.isfinite(first).all() and np.isfinite(second).all()):
         raise ValueError(f"{x} or {y} is not finite")
     return first, second
-
-
-def _structures(path: Path) -> dict[int, Structure]:
-    frames = _npz_structures(path) if path.suffix == ".npz" else _ase_structures(path)
-    known: dict[int, Structure] = {}
-    for molecule, structure in frames:
-        if molecule in known:
-            raise InputError(f"{path}: molecule {molecule} appears more than once")
-        known[molecule] = structure
-    return known
-
-
-def _ase_structures(path: Path) -> Iterator[tuple[int, Structure]]:
-    for atoms in read_structures(path):
-        if not isinstance(identity := atoms.info.get("qm9_id"), int | np.integer):
-            raise InputError(f"{atoms.info[SOURCE]}: needs the QM9 number as an integer, info['qm9_id']")
-        z, pos = atoms.numbers.astype(np.int64), atoms.positions.astype(np.float64)
-        yield int(identity), (str(atoms.info.get("smiles", "")), z, pos)
-
-
-def _npz_structures(path: Path) -> Iterator[tuple[int, Structure]]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            ids, sizes = file["qm9_id"], file["n_atoms"].astype(np.int64)
-            z, pos = file["z"].astype(np.int64), file["pos"].astype(np.float64)
-            smiles = file["smiles"] if "smiles" in file else [""] * len(ids)
-    except (OSError, KeyError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable .npz of structures ({error})") from None
-    n = int(sizes.sum())
-    if not len(ids) == len(sizes) == len(smiles) or z.shape != (n,) or pos.shape != (n, 3):
-        raise InputError(f"{path}: n_atoms must give the number of atoms of every molecule, z and pos those of all")
-    end = np.cumsum(sizes)
-    for molecule, text, first, last in zip(ids, smiles, end - sizes, end, strict=True):
-        yield int(molecule), (str(text), z[first:last], pos[first:last])

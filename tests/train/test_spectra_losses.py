@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from equispec.spectra import gaussian_matrix
-from equispec.train.losses import NEARLY_PERFECT, multiresolution, site_error, tempered, tensor_error
+from equispec.train.spectra.losses import NEARLY_PERFECT, multiresolution, site_error, tempered, tensor_error
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Molecules with reference spectra, ready for training: graphs, targets, and the order in which they are drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from equispec.data.atoms import graph_from_arrays
 from equispec.data.sample import Sample
@@ -16,7 +16,8 @@ from equispec.data.store import StickStore
 from equispec.errors import InputError
 from equispec.graph import AtomGraph, collate
 from equispec.spectra import Broadening, EnergyGrid, broaden_sticks
-from equispec.train.config import DataConfig
+from equispec.train.order import EpochSampler, RepeatedBatches
+from equispec.train.spectra.config import SpectraDataConfig
 
 
 class Batch(NamedTuple):
@@ -64,12 +65,12 @@ def load_reference(samples: Sequence[Sample], grid: EnergyGrid, broadening: Broa
     return Reference(list(samples), tensors)
 
 
-def read_splits(config: DataConfig) -> dict[str, list[Sample]]:
+def read_splits(config: SpectraDataConfig) -> dict[str, list[Sample]]:
     """The samples of the store by split; raises InputError for an empty split."""
     return read_data(config).splits
 
 
-def read_data(config: DataConfig) -> LabelledData:
+def read_data(config: SpectraDataConfig) -> LabelledData:
     """The samples of the store by split, and what it says of them; raises InputError for an empty split."""
     with StickStore(config.store, config.shards) as store:
         if config.sha256 not in (None, store.sha256):
@@ -118,38 +119,6 @@ class SpectraDataset(Dataset[Batch]):
 def collate_batches(items: Sequence[Batch]) -> Batch:
     """Join single molecules into a batch; sites stay in the order of the atoms."""
     return Batch(collate([item.graph for item in items]), torch.cat([item.tensor for item in items]))
-
-
-class EpochSampler(Sampler[int]):
-    """A random order that depends on (seed, epoch) alone: a resumed run draws what the killed one would have."""
-
-    def __init__(self, n: int, seed: int) -> None:
-        self.n, self.seed, self.epoch = n, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the training loop at the start of every epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __iter__(self) -> Iterator[int]:
-        yield from np.random.default_rng((self.seed, self.epoch)).permutation(self.n).tolist()
-
-
-class RepeatedBatches(BatchSampler):
-    """Every batch of molecules several times in a row (once for each direction of the paper's training loop)."""
-
-    def __init__(self, sampler: EpochSampler, batch_size: int, repeats: int) -> None:
-        super().__init__(sampler, batch_size, drop_last=False)
-        self.repeats = repeats
-
-    def __len__(self) -> int:
-        return super().__len__() * self.repeats
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for indices in super().__iter__():
-            yield from [indices] * self.repeats
 
 
 def train_loader(dataset: SpectraDataset, batch_size: int, seed: int, repeats: int = 1) -> DataLoader[Batch]:

@@ -1,0 +1,135 @@
+"""Reader of frames with labels in any file that ASE reads: extended xyz, .traj, outputs of other programs.
+
+Labels are those of ASE's names, or of the keys that are told; units are equispec's (of energy, forces and stress that
+is eV, eV/Å and eV/Å³, as in ASE) unless told otherwise. Total charge and spin multiplicity: `info["charge"]`,
+`info["spin"]`; a SMILES, if known: `info["smiles"]`.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.geometry import complete_cell
+
+from equispec.data.properties import PropertySample
+from equispec.data.readers.labels import LabelReader, unit_named
+from equispec.data.structures import SOURCE, read_structures
+from equispec.errors import InputError
+from equispec.units import conversion
+
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+NOT_LABELS = {"numbers", "positions", "charge", "spin", "smiles", SOURCE}
+PROVENANCE: dict[str, str | float] = {
+    "name": "extxyz",
+    "method": "not stated",
+    "protocol": "not stated",
+    "source": "a file of frames that ASE reads",
+    "licence": "not stated",
+    "citation": "not stated",
+}
+
+
+def read_extxyz(
+    path: str | Path, keys: Mapping[str, str] | None = None, units: Mapping[str, str] | None = None, length: str = "Å"
+) -> Iterator[PropertySample]:
+    """Yield the frames of a file with their labels; the id is the place in the file, from 0.
+
+    `keys`: property -> key in `info`, `arrays` or the results of the calculator (none: ASE's names); `units`: property
+    -> unit; `length`: unit of positions and cell. A label that a frame lacks is absent; frames without any are left
+    out, with a DataWarning. Raises InputError, naming the frame (from 1), for a frame without atoms, a wrong shape and
+    what is not a number; for a wanted label that is nowhere; and for a file that cannot be read.
+    """
+    path = Path(path)
+    reader = LabelReader(path, keys or {}, units or {})
+    scale = conversion(unit_named(length), "Å")
+    for frame, atoms in enumerate(_frames(path)):
+        where = f"{path}, frame {frame + 1}"
+        if len(atoms) == 0:
+            raise InputError(f"{where}: the frame has no atoms; take it out of the file")
+        labels = reader.labels(available(atoms), len(atoms), where)
+        if labels:
+            yield sample_of(atoms, frame, labels, scale, where)
+    reader.finish()
+
+
+def available(atoms: Atoms) -> dict[str, Any]:
+    """What a frame tells beside its structure, by key; `info` and `arrays` come before the results of a calculator."""
+    results = getattr(atoms.calc, "results", {})
+    told = {**results, **atoms.arrays, **atoms.info}
+    return {key: value for key, value in told.items() if key not in NOT_LABELS}
+
+
+def sample_of(
+    atoms: Atoms, identity: int, labels: Mapping[str, np.ndarray], scale: float, where: str
+) -> PropertySample:
+    """A frame with its labels; `scale` turns its lengths into Å. Raises InputError for a charge that is no integer."""
+    state = []
+    for key, default in (("charge", 0), ("spin", 1)):
+        value = atoms.info.get(key, default)
+        if not isinstance(value, int | float | np.number) or value != round(float(value)):
+            raise InputError(f"{where}: {key} = {value}: a whole number is needed")
+        state.append(int(value))
+    periodic = bool(atoms.pbc.any())
+    if "stress" in labels and not periodic:
+        raise InputError(f"{where}: a stress, but no periodic direction; read other labels only (--energy-key, ...)")
+    return PropertySample(
+        identity,
+        str(atoms.info.get("smiles", "")),
+        atoms.numbers.astype(np.int64),
+        atoms.positions * scale,
+        state[0],
+        state[1],
+        labels,
+        np.asarray(complete_cell(atoms.cell), dtype=np.float64) * scale if periodic else None,
+        np.asarray(atoms.pbc, dtype=bool) if periodic else None,
+    )
+
+
+def _frames(path: Path) -> Iterator[Atoms]:
+    compressed = path.suffix in OPENERS
+    if (path.with_suffix("") if compressed else path).suffix not in (".xyz", ".extxyz") or not path.is_file():
+        yield from read_structures(path)
+        return
+    try:  # as a whole: ASE goes to and fro in the file, which takes compressed ones for ever
+        with (OPENERS[path.suffix] if compressed else open)(path, "rt", encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from None
+    frames = _check_frames(text.splitlines(), path)
+    done = 0
+    try:
+        for atoms in ase.io.iread(io.StringIO(text), index=":", format="extxyz"):
+            done += 1
+            yield atoms
+    except (ValueError, KeyError, IndexError, TypeError, OSError, AssertionError) as error:
+        raise InputError(f"{path}, frame {done + 1}: not readable as extended xyz ({error})") from None
+    if done != frames:
+        raise InputError(f"{path}: {done} of its {frames} frames could be read")
+
+
+def _check_frames(lines: list[str], path: Path) -> int:
+    """The number of frames; ASE stops at a blank line between them without a word."""
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise InputError(f"{path}: the file is empty")
+    at = frame = 0
+    while at < len(lines):
+        frame += 1
+        number = lines[at].strip()
+        if not number.isdigit() or int(number) == 0:
+            found = "an empty frame or blank line" if number in ("", "0") else f"{number[:40]!r}"
+            raise InputError(f"{path}, frame {frame}: {found} where a number of atoms is needed (line {at + 1})")
+        at += int(number) + 2
+        if at > len(lines):
+            raise InputError(f"{path}, frame {frame}: the file ends within it; {number} atoms are announced")
+        while at < len(lines) and lines[at].startswith("VEC"):
+            at += 1
+    return frame

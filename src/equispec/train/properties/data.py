@@ -1,0 +1,99 @@
+"""Structures with properties, ready for training: graphs that carry their labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from equispec.data.atoms import graph_from_arrays
+from equispec.data.properties import PropertySample, PropertyStore
+from equispec.data.split import split_ids
+from equispec.data.statistics import PropertyStatistics
+from equispec.errors import InputError
+from equispec.graph import AtomGraph, collate
+from equispec.quantities import QUANTITIES
+from equispec.train.order import EpochSampler, RepeatedBatches
+from equispec.train.properties.config import PropertyDataConfig
+
+Samples = Sequence[PropertySample]
+
+
+def label_key(name: str) -> str:
+    """Under which key of a graph's data the label of a quantity stands; nan where there is none."""
+    return f"label:{name}"
+
+
+def read_splits(config: PropertyDataConfig) -> tuple[PropertyStore, dict[str, list[PropertySample]]]:
+    """The store and its structures by split; raises InputError for other data than noted and for an empty split."""
+    store = PropertyStore(config.store)
+    if config.sha256 not in (None, store.sha256):
+        raise InputError(
+            f"{config.store}: the data have changed: the content hash is {store.sha256[:12]}..., not "
+            f"{config.sha256[:12]}... as the configuration says"  # type: ignore[index]
+        )
+    parts = split_ids(store.ids, store.smiles, store.sizes, config.split)
+    samples = {sample.id: sample for sample in store}
+    splits = {name: [samples[i] for i in part] for name, part in parts.items()}
+    for name in ("train", "valid"):
+        if not splits[name]:
+            raise InputError(f"{config.store}: the {name} split is empty; choose larger parts or another split")
+    return store, splits
+
+
+def measure(samples: Samples, names: Sequence[str]) -> PropertyStatistics:
+    """Statistics of the training structures, for the labels `names`; InputError for one that none of them has."""
+    elements = sorted({int(z) for sample in samples for z in np.unique(sample.z)})
+    counts = np.array([[np.count_nonzero(sample.z == z) for z in elements] for sample in samples], dtype=np.float64)
+    present = {name: np.array([name in sample.properties for sample in samples]) for name in names}
+    if missing := [name for name in names if not present[name].any()]:
+        raise InputError(f"train.losses: no structure of the training split has {', '.join(missing)}")
+    join = {name: np.concatenate if QUANTITIES[name].scope == "atom" else np.stack for name in names}
+    labels = {n: join[n]([sample.properties[n] for sample in samples if n in sample.properties]) for n in names}
+    return PropertyStatistics(
+        elements=tuple(elements),
+        counts=counts,
+        labels=labels,
+        present=present,
+        max_heavy_atoms=max(int(np.count_nonzero(sample.z > 1)) for sample in samples),
+        charges=tuple(sorted({sample.charge for sample in samples})),
+        multiplicities=tuple(sorted({sample.multiplicity for sample in samples})),
+        periodic=any(sample.pbc is not None and bool(np.any(sample.pbc)) for sample in samples),
+    )
+
+
+class PropertyDataset(Dataset[AtomGraph]):
+    """Graphs with labels, made once: the models are equivariant, so nothing is augmented."""
+
+    def __init__(self, samples: Samples, names: Sequence[str], cutoff: float, max_neighbors: int | None) -> None:
+        self.items = [_graph(sample, names, cutoff, max_neighbors) for sample in samples]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> AtomGraph:
+        return self.items[index]
+
+
+def _graph(sample: PropertySample, names: Sequence[str], cutoff: float, max_neighbors: int | None) -> AtomGraph:
+    pos = sample.pos if sample.cell is not None else sample.pos - sample.pos.mean(axis=0)
+    graph = graph_from_arrays(sample.z, pos, cutoff, sample.cell, sample.pbc, max_neighbors)
+    of_atoms, of_system = {}, {"charge": torch.tensor([float(sample.charge)])}
+    for name in names:
+        quantity = QUANTITIES[name]
+        shape = (len(sample.z) if quantity.scope == "atom" else 1, *map(int, quantity.shape))
+        value = np.reshape(sample.properties.get(name, np.full(shape, np.nan)), shape)
+        where = of_atoms if quantity.scope == "atom" else of_system
+        where[label_key(name)] = torch.as_tensor(np.array(value, dtype=np.float64))
+    return graph.with_data(**of_system).with_atom_data(**of_atoms)
+
+
+def train_loader(dataset: PropertyDataset, batch_size: int, seed: int) -> DataLoader[AtomGraph]:
+    """Batches of shuffled structures."""
+    batches = RepeatedBatches(EpochSampler(len(dataset), seed), batch_size, repeats=1)
+    return DataLoader(dataset, batch_sampler=batches, collate_fn=collate)
+
+
+def fixed_loader(dataset: PropertyDataset, batch_size: int) -> DataLoader[AtomGraph]:
+    """Batches of structures in their stored order."""
+    return DataLoader(dataset, batch_size, collate_fn=collate)

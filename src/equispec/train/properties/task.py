@@ -1,0 +1,120 @@
+"""A training on properties: the model, its data and what is written with it."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from equispec.checkpoint import Checkpoint
+from equispec.data.properties import PropertyStore
+from equispec.data.statistics import PropertyStatistics
+from equispec.derivatives import FROM_ENERGY, available, evaluate
+from equispec.errors import ConfigError, InputError
+from equispec.graph import AtomGraph, collate
+from equispec.model import Model, build, parameter_count
+from equispec.quantities import QUANTITIES
+from equispec.train.properties.config import PropertyTraining
+from equispec.train.properties.data import (
+    PropertyDataset,
+    Samples,
+    fixed_loader,
+    label_key,
+    measure,
+    read_splits,
+    train_loader,
+)
+from equispec.train.properties.module import Objective, PropertyModule
+from equispec.train.task import Task, starting_point, take_over
+
+OF_ENERGY = ("energy", *FROM_ENERGY)
+
+
+def with_data_noted(config: PropertyTraining) -> PropertyTraining:
+    """Which data a run uses, in case the store changes before it is resumed."""
+    sha256 = config.data.sha256 or PropertyStore(config.data.store).sha256
+    return config.model_copy(update={"data": config.data.model_copy(update={"sha256": sha256})})
+
+
+def prepare(config: PropertyTraining) -> Task:
+    """Read the data and build the model; raises InputError or ConfigError for what cannot be trained."""
+    store, splits = read_splits(config.data)
+    ids = {name: [sample.id for sample in samples] for name, samples in splits.items()}
+    initial = starting_point(config.train.init, ids["test"])
+    # an energy learned from forces alone needs its constant
+    names = list(config.train.losses)
+    fitted = [*names, "energy"] if "energy" in store.names and "energy" not in names and "forces" in names else names
+    statistics = measure(splits["train"], fitted)
+    model = _model(config, statistics, initial)
+    options, molecular = config.train, any(getattr(head, "molecular", False) for head in model.heads.values())
+    if molecular and statistics.periodic:
+        raise InputError(
+            f"{config.data.store}: has periodic structures, for which the heads of the model have no meaning"
+        )
+    datasets = {n: PropertyDataset(splits[n], fitted, model.cutoff, model.max_neighbors) for n in ("train", "valid")}
+    objective = _objective(config, model, statistics, splits["train"])
+    return Task(
+        model=model,
+        module=PropertyModule(model, options, objective),
+        train=train_loader(datasets["train"], options.batch_size, options.seed),
+        valid=fixed_loader(datasets["valid"], options.batch_size),
+        ids=ids,
+        metadata={
+            "quantities": list(available(model)),
+            "statistics": statistics.to_dict(),
+            "parameters": parameter_count(model),
+            "data": {k: store.attributes[k] for k in ("method", "source", "licence", "citation")},
+            "licence": "MIT",
+            "citation": "K. T. Schütt, O. T. Unke and M. Gastegger, ICML 2021, arXiv:2102.03150",
+        },
+        initial=initial,
+        finish=_constant(model, datasets["train"].items) if len(fitted) > len(names) else lambda: None,
+    )
+
+
+def _model(config: PropertyTraining, statistics: PropertyStatistics, initial: Checkpoint | None) -> Model:
+    # all randomness is here: the weights. The order of the data comes from (seed, epoch) alone
+    torch.manual_seed(config.train.seed)
+    model = build(config.model)
+    if missing := [name for name in config.train.losses if name not in available(model)]:
+        raise ConfigError(
+            f"train.losses: the model does not predict {', '.join(missing)}; it has {', '.join(available(model))}"
+        )
+    capacity = getattr(model.backbone, "max_z", None)
+    if capacity is not None and max(statistics.elements) > capacity:
+        raise ConfigError(
+            f"{config.data.store}: atomic number {max(statistics.elements)}; this model knows elements up to {capacity}"
+        )
+    for head in model.heads.values():
+        head.initialise(statistics)  # type: ignore[operator]
+    if initial is not None:
+        take_over(model, initial)
+    return model
+
+
+def _objective(config: PropertyTraining, model: Model, statistics: PropertyStatistics, samples: Samples) -> Objective:
+    units, expected = {}, {}
+    for name in config.train.losses:
+        units[name] = float(model.heads["energy"].scale[0]) if name in OF_ENERGY else statistics.spread(name)  # type: ignore[index]
+        components = int(np.prod([int(n) for n in QUANTITIES[name].shape], dtype=int))
+        of_atoms = QUANTITIES[name].scope == "atom"
+        labels = sum((len(s.z) if of_atoms else 1) * components for s in samples if name in s.properties)
+        expected[name] = labels / len(samples) * config.train.batch_size
+    return Objective(config.train.losses, units, expected)
+
+
+def _constant(model: Model, graphs: list[AtomGraph]) -> Callable[[], None]:
+    """Fits the constant of integration of an energy that was learned from forces: the mean residual per atom."""
+
+    def fit() -> None:
+        rest, atoms = 0.0, 0
+        for first in range(0, len(graphs), 50):
+            graph = collate(graphs[first : first + 50])
+            with torch.no_grad():
+                energy = evaluate(model, graph, ["energy"])["energy"]
+            label = graph.system_data[label_key("energy")]
+            known = label.isfinite()
+            rest += float((label - energy)[known].sum())
+            atoms += int(torch.bincount(graph.system, minlength=graph.n_systems)[known].sum())
+        model.heads["energy"].mean += rest / max(atoms, 1)  # type: ignore[operator]
+
+    return fit

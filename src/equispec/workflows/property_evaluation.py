@@ -1,0 +1,179 @@
+"""How well a model predicts energies, forces and other properties of structures that it has not seen."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from equispec.data.properties import PropertySample, PropertyStore
+from equispec.errors import InputError
+from equispec.predict import PropertyPredictor, load
+from equispec.quantities import QUANTITIES
+from equispec.units import conversion
+
+ALL = "all"  # in place of a split: every structure of data that the model was not made from
+SEVERAL = 64  # structures handed to the model at a time
+
+# the units in which people quote errors, beside that of quantities.py
+CUSTOMARY: dict[str, tuple[str, ...]] = {
+    "eV": ("meV", "kcal/mol"),
+    "eV/Å": ("meV/Å", "kcal/mol/Å"),
+    "eV/Å³": ("eV/Å³",),
+    "e·Å": ("D",),
+    "Å³": ("bohr³",),
+    "Å²": ("bohr²",),
+    "eV/K": ("cal/mol/K",),
+}
+
+
+@dataclass(frozen=True)
+class PropertyScore:
+    """Errors of one property, over all components of all labels, in the unit of quantities.py.
+
+    `mae`, `rmse`: mean absolute and root mean square error; `bias`: mean of predicted minus given; `spread`: standard
+    deviation of the labels; `vector`: mean length of the error of a vector, None for others; `n`: components.
+    """
+
+    name: str
+    unit: str
+    n: int
+    mae: float
+    rmse: float
+    bias: float
+    spread: float
+    vector: float | None
+
+    def in_unit(self, unit: str) -> "PropertyScore":
+        """The same errors in another unit of that dimension."""
+        factor = conversion(self.unit, unit)
+        values = {k: v * factor if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return PropertyScore(**{**values, "unit": unit})
+
+
+@dataclass(frozen=True, eq=False)
+class PropertyEvaluation:
+    """A model on a split of a store: the score of each label, and predictions to go with them.
+
+    `predicted`, `given`: property -> all labels there are, joined; `seconds` of prediction in batches.
+    """
+
+    model: str
+    model_hash: str
+    store: str
+    store_sha256: str
+    split: str
+    structures: int
+    seconds: float
+    scores: tuple[PropertyScore, ...]
+    predicted: dict[str, np.ndarray]
+    given: dict[str, np.ndarray]
+
+    def score(self, name: str) -> PropertyScore:
+        """Of one property; KeyError if it was not evaluated."""
+        return {score.name: score for score in self.scores}[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        rows = [asdict(score) for score in self.scores]
+        customary = [asdict(score.in_unit(unit)) for score in self.scores for unit in CUSTOMARY.get(score.unit, ())]
+        about = {k: v for k, v in asdict(self).items() if k not in ("scores", "predicted", "given")}
+        return {**about, "scores": rows, "customary": customary}
+
+
+def evaluate_properties(
+    model: PropertyPredictor | str | Path | Sequence[str | Path], data: str | Path, split: str = "test"
+) -> PropertyEvaluation:
+    """Predict every label of a split of a property store that the model has an answer to.
+
+    `split`: train, valid, test as stored with the model, or all; a store that the model was not made from has the
+    split all only. Raises InputError where there is nothing to compare.
+    """
+    predictor = model if isinstance(model, PropertyPredictor) else load(model)
+    if not isinstance(predictor, PropertyPredictor):
+        raise InputError(f"model {predictor.name!r} predicts spectra; {data} holds properties")
+    store = PropertyStore(data)
+    samples = _select(predictor, store, split)
+    names = [name for name in store.names if name in predictor.quantities]
+    if not names:
+        known = ", ".join(predictor.quantities)
+        raise InputError(f"{data}: holds {', '.join(store.names)}; the model predicts {known}: nothing to compare")
+    start = time.perf_counter()
+    predicted, given = predict_labels(predictor, samples, names)
+    seconds = time.perf_counter() - start
+    scores = [_score(name, predicted[name], given[name]) for name in names if len(given[name])]
+    return PropertyEvaluation(
+        model=predictor.name,
+        model_hash=predictor.hash,
+        store=str(data),
+        store_sha256=store.sha256,
+        split=_split_name(predictor, store, split),
+        structures=len(samples),
+        seconds=seconds,
+        scores=tuple(scores),
+        predicted=predicted,
+        given=given,
+    )
+
+
+def predict_labels(
+    predictor: PropertyPredictor, samples: Sequence[PropertySample], names: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Property -> predictions and labels of all structures that have the label, joined in their order."""
+    predicted: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    given: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for first in range(0, len(samples), SEVERAL):
+        part = samples[first : first + SEVERAL]
+        found = predictor.predict([atoms_of(sample) for sample in part], names)
+        for k, sample in enumerate(part):
+            for name in names:
+                if name in sample.properties:
+                    predicted[name].append(np.asarray(found[name][k]))
+                    given[name].append(np.asarray(sample.properties[name]))
+    join = {n: np.concatenate if QUANTITIES[n].scope == "atom" else np.stack for n in names}
+
+    def joined(parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+        return {name: join[name](values) if values else np.zeros(0) for name, values in parts.items()}
+
+    return joined(predicted), joined(given)
+
+
+def atoms_of(sample: PropertySample) -> Atoms:
+    """The structure of a sample, its charge and spin included."""
+    info = {"charge": sample.charge, "spin": sample.multiplicity}
+    return Atoms(sample.z, sample.pos, cell=sample.cell, pbc=sample.pbc, info=info)
+
+
+def _select(predictor: PropertyPredictor, store: PropertyStore, split: str) -> list[PropertySample]:
+    if _split_name(predictor, store, split) == ALL:
+        return list(store)
+    training = predictor.members[0].metadata["training"]
+    if split not in training["split"]:
+        raise InputError(f"unknown split {split!r}; the model knows {', '.join(training['split'])}; or take {ALL}")
+    wanted = set(training["split"][split])
+    if not wanted:
+        raise InputError(f"the {split} split of the model is empty")
+    return [store[i] for i, molecule in enumerate(store.ids) if molecule in wanted]
+
+
+def _split_name(predictor: PropertyPredictor, store: PropertyStore, split: str) -> str:
+    own = predictor.members[0].metadata.get("training", {}).get("data_sha256") == store.sha256
+    return split if own else ALL
+
+
+def _score(name: str, predicted: np.ndarray, given: np.ndarray) -> PropertyScore:
+    error = predicted - given
+    vector = float(np.linalg.norm(error, axis=-1).mean()) if QUANTITIES[name].rank == 1 else None
+    return PropertyScore(
+        name=name,
+        unit=QUANTITIES[name].unit,
+        n=error.size,
+        mae=float(np.abs(error).mean()),
+        rmse=float(np.sqrt(np.mean(error**2))),
+        bias=float(error.mean()),
+        spread=float(given.std()),
+        vector=vector,
+    )

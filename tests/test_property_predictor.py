@@ -1,0 +1,291 @@
+"""Properties from a Predictor: values, units, ensembles, batches and their halving, domain, and clear refusals."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.io import write
+from property_models import ALL, STATISTICS, saved
+
+import equispec
+from equispec.data.atoms import graph_from_atoms
+from equispec.derivatives import evaluate
+from equispec.errors import DomainWarning, InputError
+from equispec.graph import AtomGraph
+from equispec.predict import Predictor
+
+NAMES = ("CH4", "C6H6", "CH3CH2OH", "CO2", "HCN", "H2O")
+
+
+def molecules() -> list[Atoms]:
+    return [molecule(name) for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    return equispec.load(saved(tmp_path_factory.mktemp("models") / "all", ALL, statistics=STATISTICS))
+
+
+def assert_same(a: Any, b: Any, tolerance: float = 1e-12) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        for x, y in zip(a[name], b[name], strict=True):
+            np.testing.assert_allclose(x, y, rtol=0, atol=tolerance)
+
+
+def test_the_values_are_those_of_the_network(predictor: Predictor) -> None:
+    ethanol, model = molecule("CH3CH2OH"), predictor.members[0].model
+    found = predictor.predict(ethanol)
+    graph = graph_from_atoms(ethanol, model.cutoff, dtype=torch.float64)
+    direct = evaluate(model, graph, list(found))
+    assert set(found) == {*model.outputs, "forces"}
+    for name, value in found.items():
+        expected = direct[name].numpy()
+        np.testing.assert_allclose(value, expected[None] if name in ("forces", "charges") else expected, atol=1e-12)
+    assert found.units == {"energy": "eV", "forces": "eV/Å", "charges": "e", "homo": "eV"} | {
+        name: unit
+        for names, unit in (
+            (("dipole", "dipole_magnitude"), "e·Å"),
+            (("polarizability", "isotropic_polarizability"), "Å³"),
+        )
+        for name in names
+    }
+    meta = {"model": "all", "model_hash": predictor.hash, "equispec_version": equispec.__version__}
+    assert meta.items() <= found.meta.items()
+    assert found.spread == {}
+
+
+def test_shapes_of_one_of_many_alike_and_of_ragged_structures(predictor: Predictor, tmp_path: Path) -> None:
+    names = ["energy", "forces", "dipole"]
+    same = predictor.predict([molecule("CH4"), molecule("CH4")], names)
+    assert list(same) == names
+    assert [same[name].shape for name in names] == [(2,), (2, 5, 3), (2, 3)]
+    ragged = predictor.predict(molecules(), names)
+    assert isinstance(ragged["forces"], list)
+    assert [len(forces) for forces in ragged["forces"]] == [len(atoms) for atoms in molecules()]
+    assert ragged["energy"].shape == (6,)
+    write(tmp_path / "frames.xyz", molecules())
+    assert_same(predictor.predict(tmp_path / "frames.xyz", names), ragged, 1e-6)  # the file has eight digits
+    assert predictor.predict([], names)["energy"] == []
+
+
+@pytest.mark.parametrize("batch_atoms", [1, 13, 4000])
+def test_many_structures_come_in_order_whatever_the_batches(predictor: Predictor, batch_atoms: int) -> None:
+    together = predictor.predict(molecules(), batch_atoms=batch_atoms)
+    for k, atoms in enumerate(molecules()):
+        assert_same({name: [value[k]] for name, value in together.items()}, predictor.predict(atoms))
+
+
+def test_single_precision_is_close_and_does_not_see_where_a_molecule_is(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m", ALL)
+    double, single = equispec.load(folder), equispec.load(folder, dtype="float32")
+    moved = molecule("CH3CH2OH")
+    moved.translate([1e6, -2e5, 3e4])
+    assert_same(single.predict(moved), double.predict(molecule("CH3CH2OH")), 2e-5)
+    assert single.predict(moved)["energy"].dtype == np.float64
+
+
+def test_atoms_outside_their_cell_cost_no_digits(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    crystal = bulk("C", "diamond", 3.567, cubic=True)
+    crystal.rattle(0.1, seed=1)
+    names = ["energy", "forces", "stress"]
+    expected = equispec.load(folder).predict(crystal, names)
+    crystal.positions += 3.567 * np.random.default_rng(0).integers(-10000, 10000, (8, 3))
+    crystal.positions[0] += 3.567 * np.array([-60000, 0, 0])  # 10 000 Å apart are refused
+    crystal.positions *= 0.1
+    with pytest.raises(InputError, match="extends over"):
+        equispec.load(folder).predict(crystal, names)
+
+
+def test_an_ensemble_gives_mean_and_standard_deviation(tmp_path: Path) -> None:
+    folders = [saved(tmp_path / str(k), ALL, seed=k) for k in range(3)]
+    alone = [equispec.load(folder).predict(molecules()) for folder in folders]
+    together = equispec.load(folders).predict(molecules())
+    assert together.meta["members"] == 3
+    for k in range(len(NAMES)):
+        for name in together:
+            values = np.stack([single[name][k] for single in alone])
+            np.testing.assert_allclose(together[name][k], values.mean(0), atol=1e-12)
+            np.testing.assert_allclose(together.spread[name][k], values.std(0, ddof=1), atol=1e-12)
+    with pytest.raises(InputError, match="same output"):
+        equispec.load([folders[0], saved(tmp_path / "energy")])
+
+
+def test_total_charges_reach_the_model(predictor: Predictor) -> None:
+    ion = molecule("NH2")
+    ion.info["charge"] = 1
+    np.testing.assert_allclose(predictor.predict(ion, ["charges"])["charges"].sum(), 1, atol=1e-12)
+    both = predictor.predict([ion, molecule("NH2")], ["charges"])["charges"]
+    np.testing.assert_allclose(both.sum(1), [1, 0], atol=1e-12)
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, predictor: Predictor, limit: int, error: Exception) -> list[int]:
+    """A model that fails with more than `limit` atoms; returns the list of sizes that it is called with."""
+    model, sizes = predictor.members[0].model, []
+    whole = model.forward
+
+    def forward(graph: AtomGraph) -> dict[str, torch.Tensor]:
+        sizes.append(graph.n_atoms)
+        if graph.n_atoms > limit:
+            raise error
+        return whole(graph)
+
+    monkeypatch.setattr(model, "forward", forward)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+def test_batches_are_halved_where_memory_ends(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    frames = molecules() * 4
+    expected = predictor.predict(frames)
+    sizes = limited(monkeypatch, predictor, 20, error)
+    assert_same(predictor.predict(frames), expected)
+    assert sizes[0] == sum(len(atoms) for atoms in frames)
+    failures = [size for size in sizes if size > 20]
+    assert len(failures) < 8, "later batches are as small as the ones that worked"
+    with pytest.raises(InputError, match="C6H6: 12 atoms do not fit into the memory of cpu"):
+        limited(monkeypatch, predictor, 10, error)
+        predictor.predict(frames)
+
+
+def test_other_errors_of_the_model_are_not_swallowed(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited(monkeypatch, predictor, 0, RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        predictor.predict(molecules())
+
+
+def test_dense_structures_make_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = equispec.load(saved(tmp_path / "m", backbone={"cutoff": 6.0}))
+    crystals = [bulk("Cu") * (2, 2, 2) for _ in range(5)]
+    for crystal in crystals:
+        crystal.rattle(0.05)
+    edges = []
+    evaluated = predictor.evaluate
+    monkeypatch.setattr(predictor, "evaluate", lambda graph, names: edges.append(graph.n_edges) or evaluated(graph, names))
+    expected = [predictor.predict(crystal)["energy"][0] for crystal in crystals]
+    one = edges[0]
+    edges.clear()
+    np.testing.assert_allclose(predictor.predict(crystals, batch_atoms=40)["energy"], expected, atol=1e-10)
+    assert one > 8 * 25
+    assert sum(edges) == 5 * one
+    assert max(edges) <= max(one, 25 * 40)
+
+
+def test_structures_stream_through(predictor: Predictor) -> None:
+    read = 0
+
+    def endless() -> Iterator[Atoms]:
+        nonlocal read
+        for atoms in repeat(molecule("CH4")):
+            read += 1
+            yield atoms
+
+    found = predictor.properties(endless(), ["energy"], batch_atoms=50)
+    for _ in range(12):
+        next(found)
+    assert read == 21
+
+
+def unlike(change: Callable[[Atoms], Any]) -> Atoms:
+    atoms = molecule("CH4")
+    change(atoms)
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("atoms", "concern"),
+    [
+        (molecule("CH3Cl"), "the model has never seen the element Cl"),
+        (unlike(lambda atoms: atoms.info.update(charge=-1)), "total charge -1, which it was not trained on"),
+        (unlike(lambda atoms: atoms.info.update(spin=3)), "spin multiplicity 3, which it was not trained on"),
+        (unlike(lambda atoms: atoms.center(3) or atoms.set_pbc(True)), "the structure is periodic; it was trained on"),
+        (molecule("C6H6") + unlike(lambda a: a.translate([9, 0, 0])) * (1, 1, 1), None),
+    ],
+)
+def test_what_was_not_seen_is_said_once_and_flagged_every_time(
+    predictor: Predictor, atoms: Atoms, concern: str | None
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = predictor.predict([molecule("CH4"), atoms, atoms], ["energy"])
+    if concern is None:
+        assert caught == []
+        assert found.outside_domain == [[], [], []]
+        return
+    (warning,) = caught
+    assert warning.category is DomainWarning
+    assert concern in str(warning.message)
+    assert found.outside_domain[0] == []
+    assert all(concern in sentences[0] for sentences in found.outside_domain[1:])
+
+
+def test_larger_molecules_are_flagged(tmp_path: Path) -> None:
+    predictor = equispec.load(saved(tmp_path / "m", statistics=STATISTICS | {"max_heavy_atoms": 5}))
+    with pytest.warns(DomainWarning, match="6 heavy atoms, more than the 5"):
+        predictor.predict(molecule("C6H6"))
+    assert predictor.concerns(molecule("C6H6")) == ["6 heavy atoms, more than the 5 of any molecule it was trained on"]
+
+
+def test_questions_that_have_no_answer(predictor: Predictor, tmp_path: Path) -> None:
+    ethanol = molecule("CH3CH2OH")
+    diamond = bulk("C", "diamond", 3.567)
+    with pytest.raises(InputError, match=r"model 'all' does not predict lumo; it predicts energy, .*forces, stress"):
+        predictor.predict(ethanol, ["energy", "lumo"])
+    with pytest.raises(InputError, match="no property is asked for"):
+        predictor.predict(ethanol, [])
+    with pytest.raises(InputError, match="batch_atoms = 0"):
+        predictor.predict(ethanol, batch_atoms=0)
+    with pytest.raises(InputError, match="C2H6O: only structures that are periodic in 3 directions have a stress"):
+        predictor.predict(ethanol, ["stress"])
+    with pytest.raises(
+        InputError, match=r"C2: the structure is periodic, and dipole are? told for molecules.*energy, homo, forces, stress"
+    ):
+        predictor.predict(diamond, ["energy", "dipole"])
+    with pytest.raises(InputError, match="model 'all' predicts no spectra; it predicts energy, .*homo"):
+        predictor.spectrum(ethanol)
+    with pytest.raises(InputError, match="predicts no spectra"):
+        _ = predictor.edge
+    spectra = equispec.load("ck-tensor")
+    assert spectra.quantities == ()
+    with pytest.raises(InputError, match="model 'ck-tensor' predicts spectra only, no properties: see equispec xas"):
+        spectra.predict(ethanol, ["energy"])
+    with pytest.raises(InputError, match="predicts spectra only"):
+        spectra.calculator()
+
+
+def test_bad_structures_are_named(predictor: Predictor, tmp_path: Path) -> None:
+    write(tmp_path / "frames.xyz", [molecule("CH4"), Atoms(), molecule("H2O")])
+    with pytest.raises(InputError, match=r"frames.xyz, frame 2: the structure has no atoms"):
+        predictor.predict(tmp_path / "frames.xyz")
+    nan = molecule("CH4")
+    nan.positions[3, 1] = np.nan
+    with pytest.raises(InputError, match="atom 3 .* not a number"):
+        predictor.predict(nan)
+
+
+def test_periodic_structures_and_their_stress(predictor: Predictor) -> None:
+    diamond = bulk("C", "diamond", 3.567)
+    diamond.rattle(0.05, seed=1)
+    names = ["energy", "forces", "stress", "homo"]
+    with pytest.warns(DomainWarning, match="periodic"):
+        few, many = (predictor.predict(atoms, names) for atoms in (diamond, diamond * (2, 2, 2)))
+    np.testing.assert_allclose(many["energy"], 8 * few["energy"], atol=1e-10)
+    np.testing.assert_allclose(many["stress"], few["stress"], atol=1e-12)
+    np.testing.assert_allclose(many["forces"][0].reshape(8, 2, 3), np.tile(few["forces"], (8, 1, 1)), atol=1e-12)
