@@ -29,7 +29,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from equispec import __version__
-from equispec.data.store import StickStore
 from equispec.errors import DomainWarning, EquispecError, InputError
 from equispec.predict import Predictor, load
 from equispec.spectra import (
@@ -43,17 +42,29 @@ from equispec.spectra import (
 )
 from equispec.spectra.plot import REFERENCE_GREY, styled, write_figure
 from equispec.train.config import load_config
-from equispec.train.run import resume, start
+from equispec.train.run import resume, start, with_data_noted
 from equispec.workflows.evaluation import MODEL, RESOLUTIONS, EvaluationResult, evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that several studies fill: its folder in docs/, and what stands above them all."""
+
+    folder: str
+    introduction: str
+
+
 RED = "#D62728"  # predictions, as in the paper; first principles are grey
 AXES = "xyz"
 PAPER = "Shibata & Mizoguchi, Digital Discovery 3, 649 (2024)"
 PAPER_TRAINING_SITES = 73_758
 PAPER_SHARE = 0.95  # of the test spectra below THRESHOLD, at least
 THRESHOLD = 0.1
-INTRODUCTION = f"""\
+ISD_PAINN = Page(
+    "isd-painn-paper",
+    f"""\
 # The evaluations of the ISD-PaiNN paper, on our own data
 
 Every evaluation of {PAPER}, made again with equispec's model and
@@ -65,7 +76,8 @@ intensity of the training set. *Native* compares the spectra as they are (pre-ed
 them after convolution of both with a Gaussian of sigma {PAPER_SIGMA} eV, which gives the pre-edge the width of the
 paper's data: the paper's "MSE below 0.1" belongs to this one. The paper had another method for its reference spectra
 (CASTEP, plane waves, 288-310 eV) and {PAPER_TRAINING_SITES:,} training sites.
-"""
+""",
+)
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,7 @@ class Study:
     table: Callable[[dict[str, Any]], list[list[Any]]]
     text: Callable[[dict[str, Any]], str]
     pictures: dict[str, tuple[Callable[[dict[str, Any]], Figure], str]] = field(default_factory=dict)
+    page: Page = ISD_PAINN
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """The command line of the study."""
@@ -91,7 +104,7 @@ class Study:
         )
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
         self.arguments(parser)
-        parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / "isd-painn-paper", metavar="FOLDER")
+        parser.add_argument("-o", "--output", type=Path, default=ROOT / "docs" / self.page.folder, metavar="FOLDER")
         arguments = parser.parse_args(argv)
         torch.set_num_threads(1)
         try:
@@ -118,6 +131,7 @@ class Study:
     def command(self, given: Sequence[str]) -> str:
         """The command line as one would type it in the root of the repository, wherever that lies."""
         words = [word.replace(f"{ROOT}/", "") for word in given]
+        words = [Path(word).name if word.startswith(("/", "..")) else word for word in words]
         for option in ("-o", "--output", "--runs"):
             if option in words:
                 k = words.index(option)
@@ -157,8 +171,9 @@ def studies(folder: Path) -> list[Study]:
 
 def write_page(folder: Path) -> None:
     """README.md of the folder, from the JSON files in it."""
-    sections = [study.section(read(folder, study.name)) for study in studies(folder)]
-    write_bytes(folder / "README.md", "\n".join([INTRODUCTION, *sections]).encode())
+    found = studies(folder)
+    sections = [study.section(read(folder, study.name)) for study in found]
+    write_bytes(folder / "README.md", "\n".join([found[0].page.introduction, *sections]).encode())
 
 
 def markdown_table(rows: Sequence[Sequence[Any]]) -> str:
@@ -223,9 +238,8 @@ def trained(arguments: argparse.Namespace, label: str, settings: Sequence[str] =
     `--set` of the command line comes last and therefore wins.
     """
     store = f"data.store={arguments.data.resolve()}"
-    config = load_config(arguments.config, [store, *settings, *arguments.set])
-    with StickStore(arguments.data) as opened:
-        content = config.model_dump(mode="json", exclude={"data": {"store"}}), opened.sha256
+    config = with_data_noted(load_config(arguments.config, [store, *settings, *arguments.set]))
+    content = config.model_dump(mode="json", exclude={"data": {"store"}})
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
     run = arguments.runs / f"{label}-{digest}"
     if (run / "model" / "config.json").is_file():

@@ -22,9 +22,7 @@ def available(model: Model) -> tuple[str, ...]:
     return (*model.outputs, *(FROM_ENERGY if "energy" in model.outputs else ()))
 
 
-def evaluate(
-    model: Model, graph: AtomGraph, names: Sequence[str], create_graph: bool = False
-) -> dict[str, Tensor]:
+def evaluate(model: Model, graph: AtomGraph, names: Sequence[str], create_graph: bool = False) -> dict[str, Tensor]:
     """The quantities `names` of a batch, in the units of quantities.py.
 
     forces [atoms, 3] = -∂E/∂r and stress [systems, 3, 3] = (1/V) ∂E/∂ε for r -> (1 + ε) r, ε symmetric, of periodic

@@ -1,7 +1,6 @@
 """The half of a Predictor that turns structures into properties: energies, forces, dipoles, ... as NumPy arrays."""
 
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -83,32 +82,32 @@ class PropertyPredictor(Ensemble):
     ) -> Iterator[Properties]:
         """The properties of many structures, in their order, as they come: memory does not grow with their number.
 
-        `batch_atoms`: most atoms of a batch; a batch that does not fit into the memory is halved, and so are those
-        after it. Total charges are `info["charge"]` in e, 0 by default. Every way in which structures lie outside the
-        domain of the model is a DomainWarning, once. Raises InputError for a property that the model does not have, a
-        structure that cannot be used or is periodic where the property is one of molecules, stress without three
-        periodic directions, and a single structure that does not fit into the memory.
+        `batch_atoms`: most atoms of a batch; where they do not fit into the memory, this and all later batches are made
+        smaller by half. Total charges are `info["charge"]` in e, 0 by default. Every way in which structures lie
+        outside the domain of the model is a DomainWarning, once.
+        Raises InputError for a property that the model does not have, a structure that cannot be used or is periodic
+        where the property is one of molecules, the stress of a structure without three periodic directions, and a
+        single structure that does not fit into the memory.
         """
         names = self.asked(properties)
         if batch_atoms < 1:
             raise InputError(f"batch_atoms = {batch_atoms}: at least 1 is needed")
         limit, told = BatchLimit(batch_atoms), set[str]()
         for batch in batches(structures, limit):
-            concerns = []
+            remarks = []
             for atoms in batch:
                 self.check(atoms, names)
-                concerns.append(self.warn(atoms, told))
-            todo = deque([(batch, concerns)])
-            while todo:
-                part, remarks = todo.popleft()
+                remarks.append(self.warn(atoms, told))
+            while batch:
+                part = next(batches(batch, limit))
                 found = self._together(part, names, EDGES_PER_ATOM * batch_atoms)
                 if found is None:
-                    limit.atoms, half = max(1, sum(map(len, part)) // 2), len(part) // 2
-                    todo.extendleft([(part[half:], remarks[half:]), (part[:half], remarks[:half])])
+                    limit.atoms = max(1, sum(map(len, part)) // 2)
                     continue
                 values, spread = (_separate(table, part) for table in found)
-                for one in zip(part, values, spread, remarks, strict=True):
+                for one in zip(part, values, spread, remarks, strict=False):
                     yield Properties(*one)
+                batch, remarks = batch[len(part) :], remarks[len(part) :]
 
     def calculator(self, skin: float = 1.0) -> "EquispecCalculator":
         """An ASE calculator: energy, free_energy, forces, stress, dipole, charges, ... as far as the model has them.

@@ -261,7 +261,7 @@ CASES: dict[str, tuple[Case, str]] = {
         "unknown format 'onnx' of weights; known formats: isd-painn",
     ),
     # data
-    "not a store": (lambda folder: ["data", "inspect", folder / "ethanol.xyz"], "not a readable stick store"),
+    "no labels": (lambda folder: ["data", "inspect", folder / "ethanol.xyz"], "no frame has a label"),
     "missing data": (plainly("data", "inspect", "nothing.h5"), "nothing.h5: no such file"),
     "folder without data": (plainly("data", "inspect", "."), "a folder without a stick store"),
     "training on a folder without data": (config(data={"store": "."}), "a folder without a stick store"),

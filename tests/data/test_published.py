@@ -264,9 +264,9 @@ def test_structures_that_do_not_fit_are_refused(published: Published, tmp_path: 
     refused(spoilt_npz(published, tmp_path / "b.npz", z=z[:-1]), "n_atoms must give the number of atoms")
     refused(spoilt_npz(published, tmp_path / "c.npz", qm9_id=ids + 200_000), "has the structure of none of the 13")
     (tmp_path / "d.npz").write_bytes(b"no archive")
-    refused(tmp_path / "d.npz", r"not a readable \.npz of structures")
+    refused(tmp_path / "d.npz", r"not a readable \.npz file")
     np.savez(tmp_path / "e.npz", qm9_id=ids)
-    refused(tmp_path / "e.npz", r"not a readable \.npz of structures")
+    refused(tmp_path / "e.npz", r"not an \.npz of structures: it has no n_atoms, but qm9_id")
     (tmp_path / "f.xyz").write_text("1\n\nC 0 0 0\n")
     refused(tmp_path / "f.xyz", "needs the QM9 number")
 

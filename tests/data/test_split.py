@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equispec.data.split import SplitConfig, scaffold, split_ids
+from equispec.data.split import SplitConfig, hash_order, scaffold, split_ids
 from equispec.errors import ConfigError, InputError
 
 SMILES = ["C", "CC", "CCO", "c1ccccc1", "Cc1ccccc1", "C1CC1", "CC1CC1", "C1CCNC1", "c1ccncc1", "C1CO1", "CCC", "CCCC"]
@@ -76,6 +76,94 @@ def test_scaffold_split_shares_no_scaffold_and_trains_on_the_commonest():
     assert shuffled == parts
 
 
+N = 2000
+
+
+def parts_of(n=N, **values):
+    return split_ids(range(n), [""] * n, [1] * n, SplitConfig.parse(values))
+
+
+def counts(parts):
+    return tuple(len(parts[name]) for name in ("train", "valid", "test"))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"train": 950, "valid": 50}, (950, 50, 1000)),
+        ({"train": 950, "valid": 50, "test": 200}, (950, 50, 200)),  # the others are not used
+        ({"valid": 50, "test": 200}, (1750, 50, 200)),
+        ({"train": 0.5, "valid": 50}, (1000, 50, 950)),
+        ({"train": 0.8, "valid": 0.1}, (1600, 200, 200)),
+        ({"train": 1990, "valid": 10}, (1990, 10, 0)),
+        ({"kind": "blocks", "train": 950, "valid": 50, "gap": 5}, (950, 50, 990)),
+        ({"kind": "blocks"}, (1400, 300, 300)),
+    ],
+)
+def test_numbers_of_molecules(values, expected):
+    parts = parts_of(**values)
+    assert counts(parts) == expected
+    chosen = [i for part in parts.values() for i in part]
+    assert len(set(chosen)) == len(chosen)
+    assert parts == parts_of(**values)
+
+
+def test_numbers_follow_the_documented_hash():
+    order = hash_order(range(N), 3)
+    parts = parts_of(seed=3, train=5, valid=2, test=4)
+    assert parts["test"] == sorted(order[:4])
+    assert parts["valid"] == sorted(order[4:6])
+    assert parts["train"] == sorted(order[6:11])
+    assert parts_of(seed=3, train=5, valid=2)["train"] == sorted(order[2:7])
+
+
+def test_smaller_training_sets_lie_in_larger_ones():
+    few, many = (parts_of(train=n, valid=50, test=100) for n in (100, 800))
+    assert set(few["train"]) < set(many["train"])
+    assert (few["valid"], few["test"]) == (many["valid"], many["test"])
+
+
+def test_blocks_follow_one_another_with_a_gap():
+    parts = parts_of(kind="blocks", train=10, valid=5, gap=2)
+    assert parts["train"] == list(range(10))
+    assert parts["valid"] == list(range(12, 17))
+    assert parts["test"] == list(range(19, N))
+
+
+def test_numbers_for_the_other_kinds():
+    by_size = split_ids(IDS, SMILES, SIZES, SplitConfig(kind="size", test=3, valid=2))
+    assert counts(by_size) == (7, 2, 3)
+    by_scaffold = split_ids(IDS, SMILES, SIZES, SplitConfig(kind="scaffold", test=3, valid=2))
+    assert by_scaffold == split_ids(IDS, SMILES, SIZES, SplitConfig(kind="scaffold", test=3 / 12, valid=2 / 12))
+
+
+def test_what_older_versions_know_is_written_as_they_wrote_it():
+    """Published models carry the settings of their split."""
+    old = {"kind": "random", "seed": 3, "valid": 0.15, "test": 0.15}
+    assert SplitConfig(seed=3).model_dump() == old
+    assert SplitConfig.parse({**old, "valid": 0}).model_dump() == {**old, "valid": 0.0}
+    new = SplitConfig.parse({"train": 950, "valid": 50}).model_dump()
+    assert new == {"kind": "random", "seed": 0, "train": 950, "valid": 50, "test": None}
+    assert SplitConfig.parse(new).model_dump() == new
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"train": 1950, "valid": 60}, "1950 for train + 60 for valid are too many of 2000 molecules"),
+        ({"valid": 1000, "test": 1000}, "1000 for valid + 1000 for test are too many of 2000"),
+        (
+            {"kind": "blocks", "train": 1990, "valid": 10, "gap": 1},
+            "1990 for train + 10 for valid and 2 between the blocks are too many",
+        ),
+    ],
+)
+def test_more_than_there_are(values, message):
+    with pytest.raises(InputError) as error:
+        parts_of(**values)
+    assert message in str(error.value)
+
+
 def test_scaffolds_are_murcko():
     assert scaffold("CCc1ccccc1O") == "c1ccccc1"
     assert scaffold("CCO") == ""
@@ -90,6 +178,14 @@ def test_scaffolds_are_murcko():
         ({"test": -0.1}, "'test' = -0.1"),
         ({"kind": "alphabetical"}, "'kind' = 'alphabetical'"),
         ({"sede": 1}, "unknown key 'sede'"),
+        ({"train": 2.0}, "'train' = 2.0: a number of molecules"),
+        ({"valid": True}, "'valid' = True: a number of molecules"),
+        ({"valid": None}, "'valid' = None: a number of molecules"),
+        ({"test": None}, "train and test cannot both be the rest"),
+        ({"train": 0}, "leaves nothing for training"),
+        ({"train": 0.9, "test": 0.2}, "leaves nothing for training"),
+        ({"kind": "size", "train": 5, "test": 5}, "leave train or test to the rest"),
+        ({"gap": 3}, "a gap is for kind blocks"),
     ],
 )
 def test_impossible_configurations(values, message):

@@ -140,7 +140,7 @@ def test_trained_model(shared: Path) -> None:
     model = painn(arrays)
     # its Gaussians were stored in float32, which the reference numbers keep
     model.radial.centres.copy_(torch.as_tensor(arrays["w/representation.radial_basis.offsets"]))
-    model.radial.width = float(arrays["w/representation.radial_basis.widths"][0])
+    model.radial.widths.copy_(torch.as_tensor(arrays["w/representation.radial_basis.widths"]))
     frames = [
         graph_from_arrays(arrays["z"], pos.astype(float), model.config.cutoff, dtype=torch.float64)
         for pos in arrays["pos"][:10]

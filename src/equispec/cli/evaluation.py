@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from equispec.cli.shell import Json, note, print_json, show_table
+from equispec.errors import InputError
 
 Models = Annotated[
     list[str],
@@ -16,7 +17,9 @@ Models = Annotated[
 
 def evaluate(
     model: Models,
-    data: Annotated[Path, typer.Argument(help="A stick store (.h5) or a folder of them.", metavar="DATA")],
+    data: Annotated[
+        Path, typer.Argument(help="A stick store (.h5), a folder of them, or a property store.", metavar="DATA")
+    ],
     split: Annotated[
         str, typer.Option(help="train, valid or test, as stored with the model; all for other data.", metavar="NAME")
     ] = "test",
@@ -30,12 +33,43 @@ def evaluate(
 ) -> None:
     """Compare a model with first principles.
 
-    The errors of the model and of baselines, native and as broad as in Shibata & Mizoguchi (2024).
+    Spectra: the errors of the model and of baselines, native and as broad as in Shibata & Mizoguchi (2024). Energies,
+    forces and other properties: mean absolute and root mean square errors, also in meV and kcal/mol.
 
     \b
-    Example:
+    Examples:
       equispec eval ck-tensor data/ck-tp-pbe --report ck-tensor-report
+      equispec eval runs/md17-ethanol ethanol.h5 --report ethanol-report
     """
+    from equispec.data.hdf5 import format_of
+    from equispec.data.properties import FORMAT
+
+    if format_of(data) == FORMAT:
+        if record:
+            raise InputError("--record is for models of spectra: a model of properties has no card")
+        _evaluate_properties(model, data, split, report, json)
+    else:
+        _evaluate_spectra(model, data, split, report, record, json)
+    if report is not None:
+        note(f"wrote {report}")
+
+
+def _evaluate_properties(model: list[str], data: Path, split: str, report: Path | None, json: bool) -> None:
+    from equispec.workflows import property_report
+    from equispec.workflows.property_evaluation import evaluate_properties
+
+    result = evaluate_properties(model, data, split)
+    if json:
+        print_json(result.to_dict())
+    else:
+        names = [name if k < 2 else f">{name}" for k, name in enumerate(property_report.HEADINGS)]
+        show_table(*names, title=property_report.title(result), rows=property_report.score_rows(result))
+        print(f"Time: {1e3 * result.seconds / result.structures:.1f} ms per structure in batches.")
+    if report is not None:
+        property_report.write_report(result, report)
+
+
+def _evaluate_spectra(model: list[str], data: Path, split: str, report: Path | None, record: bool, json: bool) -> None:
     from equispec.workflows import evaluation_report
     from equispec.workflows.evaluation import evaluate as run
 
@@ -67,7 +101,6 @@ def evaluate(
         evaluation_report.record_metrics(result, model)
     if report is not None:
         evaluation_report.write_report(result, report)
-        note(f"wrote {report}")
 
 
 def check(model: Models, json: Json = False) -> None:

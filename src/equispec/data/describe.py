@@ -11,8 +11,10 @@ from jaxtyping import Float, Int
 
 from equispec.data.bonds import bond_matrix
 from equispec.data.groups import count_groups
+from equispec.data.leaks import duplicates
 from equispec.data.properties import PropertyStore
 from equispec.data.store import StickStore
+from equispec.data.trajectories import find_motion, warn_of_forces
 from equispec.quantities import QUANTITIES
 from equispec.spectra import EDGES
 
@@ -79,26 +81,37 @@ def describe(store: StickStore) -> dict[str, Any]:
 
 
 def describe_properties(store: PropertyStore) -> dict[str, Any]:
-    """Counts, composition, failures, ranges and provenance of a property store, as plain data.
+    """Counts, composition, labels, order, failures and provenance of a property store, as plain data.
 
-    `elements`: atoms per element; `sizes`: molecules per number of heavy atoms; `charges`, `multiplicities`: molecules
-    per value; `properties`: unit, smallest and largest number of each, of all atoms and components; `failures`:
-    molecules without a label per reason, its numbers left out.
+    `elements`: atoms per element; `sizes`: molecules per number of heavy atoms; `periodic`: structures with a cell;
+    `charges`, `multiplicities`: molecules per value; `properties`: unit, smallest and largest number of each, of all
+    atoms and components; `labelled`: molecules that have each of them; `duplicates`: structures that repeat an earlier
+    one; `motion`: runs of structures that follow one another in time, the structures in them and their step (Å), None
+    without any; `force_slope`: slope and correlation of their energies against their forces, None where either is
+    missing; `failures`: molecules without a label per reason, its numbers left out. DataWarning where forces do not
+    match energies.
     """
 
     def described(name: str) -> dict[str, Any]:
         values = store.values(name)
-        return {"unit": QUANTITIES[name].unit, "range": [float(values.min()), float(values.max())]}
+        return {"unit": QUANTITIES[name].unit, "range": [float(np.nanmin(values)), float(np.nanmax(values))]}
 
+    motion = find_motion(store)
+    slope = warn_of_forces(store, motion)
     return {
         "molecules": len(store),
         "elements": dict(sorted(Counter(chemical_symbols[z] for z in store.z).items())),
         "sizes": dict(sorted(Counter(store.sizes).items())),
+        "periodic": int(store.pbc.any(axis=1).sum()),
         "charges": dict(sorted(Counter(store.total_charges).items())),
         "multiplicities": dict(sorted(Counter(store.multiplicities).items())),
         "properties": {name: described(name) for name in store.names},
+        "labelled": {name: int(store.present(name).sum()) for name in store.names},
+        "duplicates": int(np.count_nonzero(duplicates(store) != np.arange(len(store)))),
+        "motion": {"runs": motion.runs, "frames": motion.frames, "step": motion.step} if motion.runs else None,
+        "force_slope": None if slope is None else {"slope": slope.slope, "correlation": slope.correlation},
         "failures": _reasons(store.failures.values()),
-        "bytes": store.path.stat().st_size,
+        "bytes": store.path.stat().st_size if store.path.is_file() else 0,
         "sha256": store.sha256,
         "provenance": dict(store.attributes),
     }

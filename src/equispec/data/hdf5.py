@@ -7,7 +7,8 @@ and every other attribute and is compared on opening.
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,27 @@ def read_hdf5(path: str | Path, format: str, versions: Collection[int], what: st
     file and for a version that is not one of `versions`.
     """
     path = Path(path)
+    with _opened(path, format, versions, what) as (datasets, attributes, sha256):
+        _check_hash(path, attributes, datasets, sha256)
+        return HashedFile(path, attributes, sha256, tuple(datasets))
+
+
+def load_hdf5(
+    path: str | Path, format: str, versions: Collection[int], what: str = "file"
+) -> tuple[dict[str, np.ndarray], dict[str, Any], str]:
+    """All arrays of a file of `write_hdf5`, its attributes and its hash; otherwise as `read_hdf5`."""
+    path = Path(path)
+    with _opened(path, format, versions, what) as (datasets, attributes, sha256):
+        arrays = {name: dataset[()] for name, dataset in datasets.items()}
+    _check_hash(path, attributes, arrays, sha256)
+    return arrays, attributes, sha256
+
+
+@contextmanager
+def _opened(
+    path: Path, format: str, versions: Collection[int], what: str
+) -> Iterator[tuple[dict[str, h5py.Dataset], dict[str, Any], str]]:
+    """The datasets of a file of the given format, its attributes without the hash, and the hash."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; a {what} (HDF5) is needed")
     try:
@@ -100,13 +122,18 @@ def read_hdf5(path: str | Path, format: str, versions: Collection[int], what: st
                 known = " and ".join(map(str, versions))
                 raise InputError(f"{path}: unknown {what} format {version}; this version reads {known}")
             sha256 = str(attributes.pop("sha256"))
-            arrays: dict[str, h5py.Dataset] = {}
-            file.visititems(lambda name, item: arrays.update({name: item} if isinstance(item, h5py.Dataset) else {}))
-            if content_hash(attributes, arrays) != sha256:
-                raise InputError(f"{path}: contents differ from the stored sha256: damaged or altered")
-            return HashedFile(path, attributes, sha256, tuple(arrays))
+            datasets: dict[str, h5py.Dataset] = {}
+            file.visititems(lambda name, item: datasets.update({name: item} if isinstance(item, h5py.Dataset) else {}))
+            yield datasets, attributes, sha256
     except (OSError, KeyError) as error:
         raise InputError(f"{path}: not a readable {what} ({error})") from None
+
+
+def _check_hash(
+    path: Path, attributes: Mapping[str, Any], arrays: Mapping[str, np.ndarray | h5py.Dataset], sha256: str
+) -> None:
+    if content_hash(attributes, arrays) != sha256:
+        raise InputError(f"{path}: contents differ from the stored sha256: damaged or altered")
 
 
 def format_of(path: str | Path) -> str | None:

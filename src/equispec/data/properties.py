@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from equispec.data.hdf5 import content_hash, joined, offsets, read_hdf5, texts, write_hdf5
+from equispec.data.hdf5 import content_hash, joined, load_hdf5, offsets, texts, write_hdf5
 from equispec.errors import InputError
 from equispec.quantities import QUANTITIES
 
@@ -153,10 +153,7 @@ class PropertyStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        file = read_hdf5(path, FORMAT, FORMAT_VERSIONS, "property store")
-        arrays = {name: file[name][:] for name in file.names}
-        file.close()
-        self._hold(Path(path), arrays, file.attributes, file.sha256)
+        self._hold(Path(path), *load_hdf5(path, FORMAT, FORMAT_VERSIONS, "property store"))
 
     @classmethod
     def of(

@@ -105,7 +105,7 @@ def _displacement(a: np.ndarray, b: np.ndarray, cell: np.ndarray) -> np.ndarray:
     vectors = a - b
     if not cell.any():
         return vectors
-    periodic = cell.any((-2, -1))[..., None, None]
+    periodic = cell.any((-2, -1), keepdims=True)
     inverse = np.linalg.inv(np.where(periodic, cell, np.eye(3)))
     wraps = np.round(np.einsum("...a,...ab->...b", vectors, inverse))  # wrapped positions jump by vectors of the cell
     return vectors - np.einsum("...a,...ab->...b", wraps, cell)
@@ -160,9 +160,12 @@ def _unit_ratio(slope: float) -> str | None:
     return None
 
 
-def warn_of_forces(store: PropertyStore) -> ForceSlope | None:
-    """The slope of energies against forces where frames follow one another; DataWarning where it is not near 1."""
-    found = force_slope(store, find_motion(store))
+def warn_of_forces(store: PropertyStore, motion: Motion | None = None) -> ForceSlope | None:
+    """The slope of energies against forces where frames follow one another; DataWarning where it is not near 1.
+
+    `motion`: that of the store, if it is known already.
+    """
+    found = force_slope(store, motion or find_motion(store))
     if found is not None and (text := mismatch(found)) is not None:
         warnings.warn(f"{store.path}: forces do not match energies: {text}", DataWarning, stacklevel=2)
     return found

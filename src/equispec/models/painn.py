@@ -36,6 +36,7 @@ class PaiNNConfig(Config):
     blocks: PositiveInt = Field(3, description="message and update blocks T")
     radial: Literal["bessel", "gaussian"] = "bessel"
     n_radial: int = Field(20, ge=2, description="radial basis functions")
+    stored_radial: bool = Field(False, description="the constants of the radial basis are weights, as imported ones")
     elements: PositiveInt = Field(100, description="rows of the embedding table; row Z")
     share_filters: bool = Field(False, description="one filter for all blocks")
     share_interactions: bool = Field(False, description="one set of message and update weights for all blocks")
@@ -54,7 +55,7 @@ class PaiNN(nn.Module):
         self.widths = FeatureWidths(scalar=f, vector=f if config.vectors else None)
         self.max_z = config.elements - 1
         self.embedding = nn.Embedding(config.elements, f)
-        self.radial = RADIAL_BASES[config.radial](config.n_radial, config.cutoff)
+        self.radial = RADIAL_BASES[config.radial](config.n_radial, config.cutoff, config.stored_radial)
         n_filters = 1 if config.share_filters else config.blocks
         n_interactions = 1 if config.share_interactions else config.blocks
         self.filters = nn.ModuleList(dense(config.n_radial, parts * f) for _ in range(n_filters))

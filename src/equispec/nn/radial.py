@@ -1,4 +1,8 @@
-"""Radial basis functions: a distance becomes a vector of numbers."""
+"""Radial basis functions: a distance becomes a vector of numbers.
+
+Their constants are computed; `stored` ones are part of a model's weights, as those of imported models are, which may be
+rounded or spaced in another way.
+"""
 
 import torch
 from jaxtyping import Float
@@ -10,9 +14,9 @@ class BesselBasis(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(self, n_radial: int, cutoff: float) -> None:
+    def __init__(self, n_radial: int, cutoff: float, stored: bool = False) -> None:
         super().__init__()
-        self.register_buffer("frequencies", torch.arange(1, n_radial + 1) * (torch.pi / cutoff), persistent=False)
+        self.register_buffer("frequencies", torch.arange(1, n_radial + 1) * (torch.pi / cutoff), persistent=stored)
 
     def forward(self, d: Float[Tensor, "edges"]) -> Float[Tensor, "edges n_radial"]:
         d = torch.where(d == 0, 1e-9, d)[:, None]  # so small that the quotient is its limit, n π / r_cut
@@ -23,14 +27,15 @@ class GaussianBasis(nn.Module):
     """exp(-½ ((d - μ_k) / Δ)²) with n_radial centres μ_k equally spaced on [0, r_cut] and Δ their spacing."""
 
     centres: Tensor
+    widths: Tensor
 
-    def __init__(self, n_radial: int, cutoff: float) -> None:
+    def __init__(self, n_radial: int, cutoff: float, stored: bool = False) -> None:
         super().__init__()
-        self.width = cutoff / (n_radial - 1)
-        self.register_buffer("centres", torch.linspace(0, cutoff, n_radial), persistent=False)
+        self.register_buffer("centres", torch.linspace(0, cutoff, n_radial), persistent=stored)
+        self.register_buffer("widths", torch.full((n_radial,), cutoff / (n_radial - 1)), persistent=stored)
 
     def forward(self, d: Float[Tensor, "edges"]) -> Float[Tensor, "edges n_radial"]:
-        return torch.exp(-0.5 * ((d[:, None] - self.centres) / self.width) ** 2)
+        return torch.exp(-0.5 * ((d[:, None] - self.centres) / self.widths) ** 2)
 
 
 RADIAL_BASES: dict[str, type[BesselBasis] | type[GaussianBasis]] = {"bessel": BesselBasis, "gaussian": GaussianBasis}

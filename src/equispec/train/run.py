@@ -38,7 +38,7 @@ def start(config: Training, run: Path, progress: bool = True) -> Path:
         raise InputError(
             f"the run folder {run} is not empty; choose another with -o, or continue it with --resume {run}"
         )
-    config = _with_data_noted(config)
+    config = with_data_noted(config)
     task = _task(config)  # first, so that a mistake in the configuration leaves no folder
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def resume(run: Path, progress: bool = True) -> Path:
     """Continue a run that was killed, to the same weights as if it had not been; returns the model folder."""
     if not (run / "config.yaml").is_file():
         raise InputError(f"{run} is not a run folder: it has no config.yaml")
-    config = _with_data_noted(load_config(run / "config.yaml"))
+    config = with_data_noted(load_config(run / "config.yaml"))
     last = run / LAST
     task = _task(config)
     if not last.is_file():
@@ -66,7 +66,8 @@ def _task(config: Training) -> Task:
     return spectra.prepare(config) if isinstance(config, SpectraTraining) else properties.prepare(config)
 
 
-def _with_data_noted(config: Training) -> Training:
+def with_data_noted(config: Training) -> Training:
+    """The configuration with the hash of the data, so that a run knows its own again."""
     if isinstance(config, SpectraTraining):
         return spectra.with_data_noted(config)
     return properties.with_data_noted(config)

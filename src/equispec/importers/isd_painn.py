@@ -1,9 +1,7 @@
-"""Weights of other programs become equispec model folders. To add a format: one function, and a line in FOREIGN."""
+"""Checkpoints of the published ISD-PaiNN code (github.com/nmdl-mizo/isdpainn) become equispec model folders."""
 
-import hashlib
-import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,18 @@ from equispec.checkpoint import save_model
 from equispec.config import Config
 from equispec.data.published import PUBLISHED_INTENSITY, PUBLISHED_SIGMA
 from equispec.errors import InputError
+from equispec.importers.state_dict import (
+    Weights,
+    check_matrix,
+    check_names,
+    imported_from,
+    load_into,
+    read_state_dict,
+)
 from equispec.model import Model, ModelConfig, build, parameter_count
 from equispec.models.isd_painn import ISDPaiNNConfig
 from equispec.spectra import PUBLISHED_C_K_GRID
 from equispec.spectra.broaden import FWHM_PER_SIGMA
-
-Weights = dict[str, Tensor]
-
 
 EMBEDDING = "invariant_atom_emb.embeddings.weight"
 VECTOR_EMBEDDING = "equivariant_atom_emb.embeddings.weight"
@@ -86,7 +89,7 @@ def import_isd_painn(file: str | Path, folder: str | Path, options: Mapping[str,
     file = Path(file)
     given = ISDPaiNNOptions.parse(dict(options or {}), "options of the isd-painn import")
     weights = read_state_dict(file)
-    sizes = _isd_painn_sizes(weights, file)
+    sizes = _sizes(weights, file)
     backbone = ISDPaiNNConfig.published(
         **given.model_dump(include={"cutoff", "max_neighbors", "symmetric_message", "sign_only"}),
         features=sizes.features,
@@ -104,26 +107,20 @@ def import_isd_painn(file: str | Path, folder: str | Path, options: Mapping[str,
     config = ModelConfig.parse({"backbone": backbone, "heads": [head]}, "options of the isd-painn import")
     double = weights[EMBEDDING].dtype == torch.float64
     model = build(config, torch.float64 if double else torch.float32)
-    _load(model, _isd_painn_weights(weights, sizes, given.intensity_scale), file)
-    return save_model(Path(folder), model, _isd_painn_metadata(model, file, given))
+    load_into(model, _our_weights(weights, sizes, given.intensity_scale), file)
+    return save_model(Path(folder), model, _metadata(model, file, given))
 
 
-def _isd_painn_sizes(weights: Weights, file: Path) -> _Sizes:
+def _sizes(weights: Weights, file: Path) -> _Sizes:
     """Read sizes and switches off the weights; every name must then be one that such a network has."""
     blocks = {int(m[1]) for name in weights if (m := re.match(r"message_layers\.(\d+)\.", name))}
     layers = 2 if any(name.startswith("out_invariant.2.") for name in weights) else 1
     outputs = [f"out_invariant.{2 * k}.{kind}" for k in range(layers) for kind in ("weight", "bias")]
     expected = {EMBEDDING, CENTRES, *outputs}
     expected |= {name.format(b) for name in BLOCK_NAMES for b in range(max(blocks, default=0) + 1)}
-    missing = sorted(expected - weights.keys())
-    surplus = sorted(weights.keys() - expected - {VECTOR_EMBEDDING})
-    if missing or surplus:
-        found = [f"lacks {_some(missing)}"] if missing else []
-        found += [f"has the unknown {_some(surplus)}"] if surplus else []
-        raise InputError(f"{file} is not an ISD-PaiNN checkpoint: it {' and '.join(found)}")
+    check_names(weights, expected, {VECTOR_EMBEDDING}, "an ISD-PaiNN checkpoint", file)
     for name in (EMBEDDING, f"out_invariant.{2 * layers - 2}.weight"):
-        if weights[name].ndim != 2:
-            raise InputError(f"{file}: {name} has the shape {list(weights[name].shape)}; a matrix is needed")
+        check_matrix(weights, name, file)
     centres = weights[CENTRES]
     if centres.ndim != 1 or not torch.allclose(
         centres.double(), torch.linspace(0, 1, len(centres)).double(), atol=1e-6
@@ -141,7 +138,7 @@ def _isd_painn_sizes(weights: Weights, file: Path) -> _Sizes:
     )
 
 
-def _isd_painn_weights(weights: Weights, sizes: _Sizes, intensity_scale: float) -> Weights:
+def _our_weights(weights: Weights, sizes: _Sizes, intensity_scale: float) -> Weights:
     """The checkpoint's weights under our names; messages go from the order [s, vv, vs] to [s, vs, vv]."""
     ours = {"backbone.scalar_embedding.weight": weights[EMBEDDING]}
     if sizes.directional_embedding:
@@ -169,7 +166,7 @@ def _swap_vector_parts(value: Tensor) -> Tensor:
     return torch.cat([s, vs, vv])
 
 
-def _isd_painn_metadata(model: Model, file: Path, options: ISDPaiNNOptions) -> dict[str, Any]:
+def _metadata(model: Model, file: Path, options: ISDPaiNNOptions) -> dict[str, Any]:
     fwhm = PUBLISHED_SIGMA * FWHM_PER_SIGMA
     return {
         "edge": model.config.heads[0].edge,  # type: ignore[attr-defined]
@@ -183,53 +180,7 @@ def _isd_painn_metadata(model: Model, file: Path, options: ISDPaiNNOptions) -> d
             "charges": [0],
         },
         "parameters": parameter_count(model),
-        "imported_from": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+        "imported_from": imported_from(file),
         "licence": "that of the imported weights",
         "citation": "K. Shibata and T. Mizoguchi, Digital Discovery 3, 649 (2024), doi:10.1039/d4dd00021h",
     }
-
-
-def read_state_dict(file: Path) -> Weights:
-    """The tensors of a checkpoint written by torch.save; nothing in the file is executed.
-
-    Raises InputError for a file that is missing, damaged, holds other objects than plain data and tensors, or has
-    weights that are not finite numbers.
-    """
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise InputError(f"cannot read the checkpoint {file}: {error.strerror}") from None
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{file} is refused: it is not a checkpoint of torch.save, or holds objects that would run code when read; "
-            "save the state dict alone"
-        ) from None
-    except Exception:  # damaged files fail in many ways
-        raise InputError(f"{file} is damaged or not a checkpoint written by torch.save") from None
-    state = content.get("model_state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{file} holds neither `model_state_dict` nor a state dict of tensors")
-    weights = {str(name).removeprefix("module."): value for name, value in state.items()}
-    for name, value in weights.items():
-        if not value.is_floating_point() or not bool(value.isfinite().all()):
-            raise InputError(f"{file}: {name} must hold finite floating-point numbers")
-    return weights
-
-
-def _load(model: Model, weights: Weights, file: Path) -> None:
-    own = model.state_dict()
-    for name, value in weights.items():
-        if value.shape != own[name].shape:
-            shapes = f"{list(value.shape)}; {list(own[name].shape)} is needed"
-            raise InputError(f"{file}: the weight that becomes {name} has the shape {shapes}")
-    model.load_state_dict(weights)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-# format name -> function(file, folder, options) that writes a model folder and returns the hash of its weights
-FOREIGN: dict[str, Callable[[str | Path, str | Path, Mapping[str, Any] | None], str]] = {
-    "isd-painn": import_isd_painn,
-}

@@ -1,0 +1,76 @@
+"""What the evaluations of the PaiNN paper share: stores made of published files, trainings on them, errors in words."""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from study import ROOT, Page, trained
+
+from equispec.data.convert import Naming, convert
+from equispec.errors import DataWarning
+from equispec.workflows.property_evaluation import PropertyEvaluation, evaluate_properties
+
+PAPER = "Schütt, Unke & Gastegger, ICML 2021 (arXiv:2102.03150)"
+STORES = ROOT / "runs" / "paper" / "stores"
+PAINN = Page(
+    "painn-paper",
+    f"""\
+# The evaluations of the PaiNN paper
+
+What {PAPER} does with single structures, made again with equispec
+on data that can be had. Each section is written by the command named in it; the data are named by the file they come
+from, and what they are says `equispec data inspect`. `python benchmarks/paper/page.py docs/painn-paper` puts the page
+together again from the JSON files. Trainings are kept in `runs/paper` and continued where they were stopped.
+
+What vectors add to distances and angles (Figure 1 and Table 1 of the paper) is on a [page of its own](chains.md).
+""",
+)
+
+
+def source_arguments(**files: str) -> Callable[[argparse.ArgumentParser], None]:
+    """Positional files and how to train; the names of the files are those of the arguments."""
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        for name, text in files.items():
+            parser.add_argument(name, type=Path, help=text)
+        parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in equispec train")
+        parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "paper", help="finished models are kept here")
+
+    return add
+
+
+def store_of(
+    form: str, source: Path, structures: Path | None = None, name: str | None = None, naming: Naming | None = None
+) -> Path:
+    """The property store made of a published file, which is made on first use."""
+    path = STORES / f"{name or source.name.split('.')[0]}.h5"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        print(f"converting {source.name}", file=sys.stderr, flush=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # molecules left out for the audit
+            convert(form, source, path, structures, naming)
+    return path
+
+
+def train_on(arguments: argparse.Namespace, store: Path, config: str, label: str, settings: Sequence[str] = ()) -> Path:
+    """The model folder of a training on a store; see `study.trained`."""
+    wanted = argparse.Namespace(**{**vars(arguments), "data": store, "config": ROOT / "configs" / config})
+    return trained(wanted, label, settings)
+
+
+def errors(model: Path | str, store: Path, split: str = "test") -> PropertyEvaluation:
+    """`evaluate_properties` of a model folder."""
+    return evaluate_properties(str(model), store, split)
+
+
+def in_units(evaluation: PropertyEvaluation, **units: str) -> dict[str, Any]:
+    """Property -> mean absolute and root mean square error and bias in the unit wanted."""
+    found = {}
+    for name, unit in units.items():
+        score = evaluation.score(name).in_unit(unit)
+        found[name] = {"mae": score.mae, "rmse": score.rmse, "bias": score.bias, "n": score.n, "unit": unit}
+    return found
