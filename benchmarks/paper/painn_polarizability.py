@@ -77,7 +77,7 @@ def distinct(store: Path) -> Path:
         known = PropertyStore(store)
         kept = np.flatnonzero(duplicates(known) == np.arange(len(known)))
         attributes = {name: value for name, value in known.attributes.items() if not name.startswith("format")}
-        write_properties(path, [known[i] for i in kept], attributes)
+        write_properties(path, [known[int(i)] for i in kept], attributes)
     return path
 
 
@@ -114,23 +114,22 @@ def rms(values: np.ndarray) -> float:
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = {}
-    for name, source in SETS.items():
+    for title, source in SETS.items():
         raw = store_of(source.form, getattr(arguments, source.folder) / source.file, naming=source.naming)
         store = distinct(raw)
-        tested = []
-        for split in source.splits:
-            label = f"painn-{source.file.partition('.')[0]}"
-            folder = train_on(arguments, store, "polarizability.yaml", label, [split, *source.settings])
-            tested.append(errors(folder, store))
-            counts = {part: len(ids) for part, ids in load_model(folder).metadata["training"]["split"].items()}
+        label = f"painn-{source.file.partition('.')[0]}"
+        networks = [
+            train_on(arguments, store, "polarizability.yaml", label, [split, *source.settings])
+            for split in source.splits
+        ]
+        tested = [errors(folder, store) for folder in networks]
         joined = {
-            label: [np.concatenate([getattr(one, kind)[label] for one in tested]) for kind in ("predicted", "given")]
-            for label in ("polarizability", "dipole")
-            if label in tested[0].predicted
+            name: [np.concatenate([getattr(one, kind)[name] for one in tested]) for kind in ("predicted", "given")]
+            for name in tested[0].predicted
         }
-        factor = conversion("Å³", "bohr³")
-        rows[name] = {
-            "structures": counts,
+        training, factor = load_model(networks[0]).metadata["training"], conversion("Å³", "bohr³")
+        rows[title] = {
+            "structures": {part: len(ids) for part, ids in training["split"].items()},
             "splits": len(source.splits),
             "twice": len(PropertyStore(raw)) - len(PropertyStore(store)),
             "polarizability": scores(*(factor * values for values in joined["polarizability"])),
@@ -165,13 +164,13 @@ def text(results: dict[str, Any]) -> str:
     doubled = [f"{row['twice']} of {name}" for name, row in rows.items() if row["twice"]]
     left_out = f" Structures that occur twice were taken once ({', '.join(doubled)} left out)." if doubled else ""
     return (
-        "MAE and RMSE are of the nine components; *isotropic* is a third of the trace, *anisotropic* the nine components "
-        "of the rest. RMSE / spread is relative to the standard deviation of the isotropic part and to the root mean "
-        "square of the anisotropic part of the test structures, the measure of Grisafi et al. (Phys. Rev. Lett. 120, "
-        "036002 (2018)), from whom the water sets come." + left_out + " The QM7-X files hold a hundred molecules each, "
-        "isomers of one composition and molecules of 7 to 11 atoms: five networks were trained on five random splits "
-        "and their errors taken together. The dipole moment of the charged H₅O₂⁺ depends on the origin and was not "
-        "learned, that of C₅H₇NS is not in the file."
+        "MAE and RMSE are of the nine components; *isotropic* is a third of the trace, *anisotropic* are the nine "
+        "components of the rest. RMSE / spread is relative to the standard deviation of the isotropic part and to the "
+        "root mean square of the anisotropic part of the test structures, the measure of Grisafi et al. (Phys. Rev. "
+        "Lett. 120, 036002 (2018)), from whom the water sets come." + left_out + " The QM7-X files hold a hundred "
+        "molecules each, isomers of one composition and molecules of 7 to 11 atoms: five networks were trained on five "
+        "random splits and their errors taken together. The dipole moment of the charged H₅O₂⁺ depends on the origin "
+        "and was not learned, that of C₅H₇NS is not in the file."
     )
 
 

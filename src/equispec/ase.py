@@ -34,9 +34,6 @@ class EquispecCalculator(Calculator):
     stress without three periodic directions and for what the model does not have.
     """
 
-    # partial charges and magnetic moments that a user sets are no input of the models
-    ignored_changes = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
-
     def __init__(
         self,
         model: PropertyPredictor | str | Path | Sequence[str | Path],
@@ -57,11 +54,21 @@ class EquispecCalculator(Calculator):
         self.spread: Values = {}
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What has changed since the last calculation: what ASE looks at, and charge and spin."""
-        changes = super().check_state(atoms, tol)
-        if self.atoms is not None and _electrons(atoms) != _electrons(self.atoms):
-            changes = [*changes, "info"]
-        return changes
+        """What has changed since the last calculation, by however little: structure, cell, charge or multiplicity.
+
+        Partial charges and magnetic moments of atoms are no input of the models.
+        """
+        old = self.atoms
+        if old is None:
+            return [*all_changes]
+        pairs = {
+            "positions": (old.positions, atoms.positions),
+            "numbers": (old.numbers, atoms.numbers),
+            "cell": (old.cell.array, atoms.cell.array),
+            "pbc": (old.pbc, atoms.pbc),
+        }
+        changes = [name for name, pair in pairs.items() if not np.array_equal(*pair)]
+        return changes if _electrons(atoms) == _electrons(old) else [*changes, "info"]
 
     def calculate(
         self,

@@ -40,6 +40,14 @@ class Properties:
     spread: Values = field(default_factory=dict)
     outside_domain: tuple[str, ...] = ()
 
+    def finite(self) -> "Properties":
+        """The same; InputError where the model's answer is not a number."""
+        if wrong := [name for name, value in self.values.items() if not np.isfinite(value).all()]:
+            raise InputError(
+                f"{structure_name(self.atoms)}: the {wrong[0]} that the model gives is not a finite number"
+            )
+        return self
+
 
 class Predictions(dict[str, np.ndarray | list[np.ndarray]]):
     """Predicted properties of several structures: name -> array whose first axis are the structures.
@@ -106,7 +114,7 @@ class PropertyPredictor(Ensemble):
                     continue
                 values, spread = (_separate(table, part) for table in found)
                 for one in zip(part, values, spread, remarks, strict=False):
-                    yield Properties(*one)
+                    yield Properties(*one).finite()
                 batch, remarks = batch[len(part) :], remarks[len(part) :]
 
     def calculator(self, skin: float = 1.0) -> "EquispecCalculator":

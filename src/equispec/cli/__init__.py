@@ -8,9 +8,11 @@ import typer
 from equispec import __version__
 from equispec.cli.data import data_app
 from equispec.cli.doctor import doctor
+from equispec.cli.dynamics import md, relax
 from equispec.cli.evaluation import check, evaluate
 from equispec.cli.label import label
 from equispec.cli.models import models_app
+from equispec.cli.predict import predict
 from equispec.cli.shell import run_app
 from equispec.cli.training import train
 from equispec.cli.xas import xas
@@ -24,6 +26,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(xas)
+app.command()(predict)
+app.command()(relax)
+app.command()(md)
 app.command()(label)
 app.command()(train)
 app.command("eval")(evaluate)

@@ -90,8 +90,8 @@ def inspect(
         properties = PropertyStore(path)
     else:
         form = form or guess_form(path)
-        note(f"read as {form}")
         properties = in_memory(form, path, structures, naming)
+        note(f"read as {form}")
     found = describe_properties(properties)
     if json:
         print_json(found)
@@ -275,9 +275,8 @@ def _order(found: dict[str, Any]) -> str:
     """What is known of the order of the structures."""
     if (motion := found["motion"]) is None:
         return "structures do not follow one another"
-    runs = (
-        f"{motion['frames']:,} structures follow one another ({motion['runs']:,} runs, steps of {motion['step']:.3f} Å)"
-    )
+    many = f"in {motion['runs']:,} runs" if motion["runs"] > 1 else "in a run"
+    runs = f"{motion['frames']:,} structures follow one another {many}, with steps of {motion['step']:.3f} Å"
     if (slope := found["force_slope"]) is None:
         return runs
     return f"{runs}; ΔE against -F·ΔR: slope {slope['slope']:.4g}, correlation {slope['correlation']:.4f}"

@@ -109,8 +109,10 @@ def calibrate(
 
 @models_app.command("import")
 def import_model(
-    format_name: Annotated[str, typer.Argument(help="Where the weights come from: isd-painn.", metavar="FORMAT")],
-    file: Annotated[Path, typer.Argument(help="The checkpoint; nothing in it is executed.", metavar="FILE")],
+    format_name: Annotated[
+        str, typer.Argument(help="Where the weights come from: isd-painn or schnetpack.", metavar="FORMAT")
+    ],
+    file: Annotated[Path, typer.Argument(help="The weights; nothing in the file is executed.", metavar="FILE")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The model folder to write.", metavar="DIR")],
     settings: Annotated[
         list[str] | None,
@@ -124,11 +126,22 @@ def import_model(
     isd-painn: checkpoints of github.com/nmdl-mizo/isdpainn; --set takes cutoff, max_neighbors, grid, intensity_scale,
     symmetric_message, sign_only, elements and max_heavy_atoms, by default those of the published weights.
 
+    schnetpack: the state dict of a PaiNN of SchNetPack 2 (.pt, .safetensors or .npz). Of each output the unit is
+    needed: --set energy_unit=kcal/mol, dipole_unit=D, polarizability_unit=bohr^3, scalar_unit=eV. Outputs are taken as
+    energy, and gated ones as dipole, then polarizability; outputs=[dipole,energy] tells them otherwise. More settings:
+    aggregation=avg for intensive properties, charge_correction=false, origin=zero for positions as they are, cutoff
+    where the weights have none; elements=[1,6,8] with max_heavy_atoms, charges, multiplicities and periodic for
+    warnings of other structures.
+
     \b
-    Example:
+    Examples:
       equispec models import isd-painn best.pt -o isd-painn-published --set cutoff=8.0
+      equispec models import schnetpack weights.pt -o ethanol --set energy_unit=kcal/mol
     """
-    from equispec.workflows.catalogue import import_foreign
+    from equispec.workflows.catalogue import describe, import_foreign
 
     digest = import_foreign(format_name, file, output, settings or [])
-    note(f"wrote {output} (weights {digest[:12]}); try: equispec xas benzene.xyz -m {output}")
+    quantities = describe(output).metadata.get("quantities")
+    told = f", which predicts {', '.join(quantities)}" if quantities else ""
+    example = "predict ethanol.xyz" if quantities else "xas benzene.xyz"
+    note(f"wrote {output} (weights {digest[:12]}){told}; try: equispec {example} -m {output}")

@@ -60,6 +60,8 @@ def read_form(
 ) -> Iterator[PropertySample]:
     """The samples of a source with properties; arguments and errors as for `convert`."""
     _check_options(form, structures, naming, None)
+    if form in READERS:
+        raise InputError(f"the form {form} holds spectra, not properties: convert it and look into the store")
     options = {} if structures is None else {"structures": structures}
     if naming:
         options |= {"keys": naming.keys, "units": naming.units}

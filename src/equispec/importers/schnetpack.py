@@ -199,7 +199,7 @@ def _outputs(depths: dict[str, int], given: SchNetPackOptions, file: Path) -> li
             raise InputError(f"{file}: {module} has {layers} dense layers; charges come from 2 of them")
     heads = [_head(name, layers, given) for layers, name in zip(depths.values(), names, strict=True)]
     if len({head["name"] for head in heads}) < len(heads):
-        raise InputError(f"{file}: outputs {', '.join(names)}; a model folder holds one scalar besides the energy")
+        raise InputError(f"{file}: outputs {', '.join(names)}; there can be one of each kind, and one averaged scalar")
     return [
         _Output(module, layers, name, _unit(name, given, file), head)
         for (module, layers), name, head in zip(depths.items(), names, heads, strict=True)
@@ -233,7 +233,7 @@ def _unit(quantity: str, given: SchNetPackOptions, file: Path) -> str:
     told = getattr(given, option)
     if told is None:
         raise InputError(
-            f"{file}: the weights do not show the unit of the {quantity}; tell it by {option} = {' or '.join(allowed)}"
+            f"{file}: the weights do not show the unit of the {quantity}; {option} must be one of {', '.join(allowed)}"
         )
     unit = unit_named(told)
     if unit not in allowed:

@@ -18,6 +18,7 @@ from equispec.model import Model
 
 Weights = dict[str, Tensor]
 
+UNREADABLE = (FileNotFoundError, IsADirectoryError, PermissionError)
 SAVE_ALONE = "save the state dict alone"
 CONTAINERS = ("model_state_dict", "state_dict")  # where training programs keep the weights in their checkpoints
 
@@ -32,7 +33,7 @@ def read_state_dict(file: Path, advice: str = SAVE_ALONE) -> Weights:
     read = READERS.get(file.suffix.lower(), _read_checkpoint)
     try:
         state = read(file, advice)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except UNREADABLE as error:
         raise InputError(f"cannot read the checkpoint {file}: {error.strerror}") from None
     weights = {str(name).removeprefix("module."): value for name, value in state.items()}
     for name, value in weights.items():
@@ -44,7 +45,7 @@ def read_state_dict(file: Path, advice: str = SAVE_ALONE) -> Weights:
 def _read_checkpoint(file: Path, advice: str) -> Weights:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError:
+    except UNREADABLE:
         raise
     except pickle.UnpicklingError:
         raise InputError(
@@ -65,7 +66,7 @@ def _read_checkpoint(file: Path, advice: str) -> Weights:
 
 def _read_npz(file: Path, _advice: str) -> Weights:
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as content, np.load(content, allow_pickle=False) as stored:
             names = [name for name in stored.files if name.startswith("w/")] or stored.files
             return {name.removeprefix("w/"): torch.as_tensor(stored[name]) for name in names}
     except (ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile):

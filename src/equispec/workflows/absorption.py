@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from ase import Atoms
 
@@ -24,6 +25,8 @@ from equispec.spectra import (
     check_writable,
     sigma_from,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def absorption(predictor: Predictor, structures: Iterable[Atoms], question: Ques
     chosen = question.polarization
     direction = None if chosen is None else chosen.direction
     found = predictor.spectra(structures, question.edge, question.sites, direction, question.level)
-    for spectra in _strictly(found) if question.strict else found:
+    for spectra in strictly(found) if question.strict else found:
         if chosen is not None and direction is not None and predictor.directional:
             spectra = replace(spectra, meta=spectra.meta | {"tensor_exact_along": list(direction)})
         if question.shift:
@@ -143,14 +146,15 @@ def draw(spectra: SiteSpectra, path: Path, polarization: Polarization | None) ->
     spectra.plot(path, polarizations=shown, site_polarization=chosen)
 
 
-def _strictly(found: Iterator[SiteSpectra]) -> Iterator[SiteSpectra]:
+def strictly(found: Iterator[T]) -> Iterator[T]:
+    """The same predictions, with a DomainError in place of the first DomainWarning."""
     while True:
         with warnings.catch_warnings():
             warnings.simplefilter("error", DomainWarning)
             try:
-                spectra = next(found)
+                prediction = next(found)
             except StopIteration:
                 return
             except DomainWarning as warning:
                 raise DomainError(str(warning)) from None
-        yield spectra
+        yield prediction

@@ -1,14 +1,14 @@
 """Does a model keep its promises? Symmetries and limits, measured on small molecules in double precision.
 
 Each check compares two predictions that physics says are equal (or bounds one) and says in a sentence what came out.
-Models of the tensor T(E) are compared by T; directional models, which predict S(E; n), by their spectra along several
-directions n that turn with the molecule.
+Here are the checks of spectra, those of energies and other properties are in `property_checks`. Models of the tensor
+T(E) are compared by T; directional models, which predict S(E; n), by their spectra along several directions n that turn
+with the molecule.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 from warnings import catch_warnings, simplefilter
 
 import numpy as np
@@ -19,38 +19,25 @@ from jaxtyping import Float
 from equispec.errors import DomainWarning, InputError
 from equispec.predict import Predictor, load
 from equispec.spectra import QUADRATIC_DIRECTIONS, directional, quadraticity_residual, tensor_from_directions
+from equispec.workflows.check_result import (
+    EXACT,
+    SHIFT,
+    SMOOTH,
+    STEP,
+    CheckResult,
+    judged,
+    mirror,
+    rotation,
+    short,
+    told,
+)
 from equispec.workflows.probes import distant_pair, passing_atom, planar_carbonate, probe_molecules
+from equispec.workflows.property_checks import check_properties
 
-EXACT = 1e-10  # of the strongest intensity: what is equal by construction differs by rounding only
 NEGATIVE = 1e-12  # 1/eV, rounding of an eigenvalue that is zero
 DISTINCT = 1e-6  # of the strongest intensity: principal values that differ by more are told apart
-SMOOTH = 1e-8  # of the strongest intensity; a jump or a kink shows far above, curvature below
-STEP = 1e-5  # Å, about the cutoff
 
 Response = Float[np.ndarray, "sites *rest"]
-Verdict = Literal["pass", "fail", "info"]
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """One check: what was measured and what is allowed, in numbers and in words.
-
-    `measured` must be at most `limit`, or at least with `at_least`; `limit` is None where nothing is promised and the
-    verdict is "info". `text` is a sentence for people.
-    """
-
-    name: str
-    measured: float
-    limit: float | None
-    verdict: Verdict
-    text: str
-    at_least: bool = False
-
-    @property
-    def row(self) -> tuple[str, str, str, str, str]:
-        """Name, verdict, measured value, limit and sentence, for a table."""
-        limit = "" if self.limit is None else f"{'≥' if self.at_least else '≤'} {self.limit:.0e}"
-        return self.name, self.verdict, f"{self.measured:.1e}", limit, self.text
 
 
 def check_model(model: Predictor | str | Path | Sequence[str | Path]) -> list[CheckResult]:
@@ -63,13 +50,19 @@ def check_model(model: Predictor | str | Path | Sequence[str | Path]) -> list[Ch
         raise InputError('checks need a model in double precision: equispec.load(..., dtype="float64")')
     with catch_warnings():
         simplefilter("ignore", DomainWarning)  # what is promised holds for every molecule
-        probe = _Probe(predictor)
-        return [*_symmetries(probe), *_direction(probe), *_independence(probe), *_smoothness(probe), *_sites(probe)]
+        spectra = any(hasattr(head, "edge") for head in predictor.members[0].model.config.heads)
+        found = _check_spectra(predictor) if spectra else []
+        return [*found, *(check_properties(predictor) if predictor.quantities else ())]
 
 
 def failed(results: Sequence[CheckResult]) -> list[CheckResult]:
     """Those that broke a promise."""
     return [result for result in results if result.verdict == "fail"]
+
+
+def _check_spectra(predictor: Predictor) -> list[CheckResult]:
+    probe = _Probe(predictor)
+    return [*_symmetries(probe), *_direction(probe), *_independence(probe), *_smoothness(probe), *_sites(probe)]
 
 
 class _Probe:
@@ -106,49 +99,26 @@ class _Probe:
 
 def _strict(name: str, measured: float, sentence: str, limit: float = EXACT) -> CheckResult:
     """A promise; `sentence` ends where the measured figure follows."""
-    return _judged(name, measured, limit, f"{sentence} {_short(measured)} of the strongest intensity.")
-
-
-def _judged(name: str, measured: float, limit: float, text: str, at_least: bool = False) -> CheckResult:
-    if measured >= limit if at_least else measured <= limit:
-        return CheckResult(name, measured, limit, "pass", text, at_least)
-    return CheckResult(name, measured, limit, "fail", f"{text[:-1]}: the model breaks this rule.", at_least)
-
-
-def _short(value: float) -> str:
-    return f"{value:.0e}" if value else "0"
+    return judged(name, measured, limit, f"{sentence} {short(measured)} of the strongest intensity.")
 
 
 def _moved(atoms: Atoms, matrix: Float[np.ndarray, "3 3"]) -> Atoms:
     return Atoms(numbers=atoms.numbers, positions=atoms.positions @ matrix.T)
 
 
-def _rotation(seed: int) -> Float[np.ndarray, "3 3"]:
-    """A proper rotation about an arbitrary axis."""
-    q = np.linalg.qr(np.random.default_rng(seed).normal(size=(3, 3)))[0]
-    return q * np.linalg.det(q)
-
-
-def _mirror() -> Float[np.ndarray, "3 3"]:
-    """Reflection in a plane of no special orientation."""
-    normal = np.array([0.48, -0.6, 0.64])
-    return np.eye(3) - 2 * np.outer(normal, normal)
-
-
 def _symmetries(probe: _Probe) -> list[CheckResult]:
-    shift = np.array([7.3, -11.2, 23.7])
     translated = max(
-        probe.unlike(probe.response(Atoms(atoms.numbers, atoms.positions + shift)), probe.home[name])
+        probe.unlike(probe.response(Atoms(atoms.numbers, atoms.positions + SHIFT)), probe.home[name])
         for name, atoms in probe.molecules.items()
     )
     end = "largest difference"
     return [
         _strict(
             "rotation",
-            max(probe.changed(_rotation(seed)) for seed in range(3)),
+            max(probe.changed(rotation(seed)) for seed in range(3)),
             f"Turning the molecule turns its spectra with it: {end}",
         ),
-        _strict("reflection", probe.changed(_mirror()), f"The mirror image has the mirrored spectra: {end}"),
+        _strict("reflection", probe.changed(mirror()), f"The mirror image has the mirrored spectra: {end}"),
         _strict(
             "inversion", probe.changed(-np.eye(3), np.eye(3)), f"Inverting the molecule changes no spectrum: {end}"
         ),
@@ -199,7 +169,7 @@ def _direction(probe: _Probe) -> list[CheckResult]:
             quadratic,
             "One symmetric tensor gives the spectrum of every polarisation, S(n) = nᵀ T n: largest deviation",
         ),
-        _judged(
+        judged(
             "positive",
             lowest,
             -NEGATIVE,
@@ -216,19 +186,15 @@ def _free_direction(
     residual = quadraticity_residual(along, probe.directions, tensor)
     lowest, share = float(along.min()), float((along < -0.01).mean())
     return [
-        CheckResult(
+        told(
             "quadratic in n",
             residual,
-            None,
-            "info",
             "This model predicts one polarisation at a time; no single tensor describes all of them: "
             f"{100 * residual:.2g} % of the mean squared intensity is left over.",
         ),
-        CheckResult(
+        told(
             "positive",
             lowest,
-            None,
-            "info",
             f"This model may predict negative absorption: the lowest value is {lowest:.1e} per eV, "
             f"{100 * share:.2g} % of the values lie below -0.01 per eV.",
         ),
@@ -269,9 +235,9 @@ def _smoothness(probe: _Probe) -> list[CheckResult]:
                 _strict(name, jump, f"Spectra change without a jump or kink as {what}: largest irregularity", SMOOTH)
             )
         else:
-            size = f"{_short(jump)} of the strongest intensity"
+            size = f"{short(jump)} of the strongest intensity"
             text = f"As published, this network is not continuous: spectra jump by {size} as {what}."
-            results.append(CheckResult(name, jump, None, "info", text))
+            results.append(told(name, jump, text))
     return results
 
 
@@ -316,8 +282,8 @@ def _distinct(probe: _Probe, name: str, sentence: str, spectra: Float[np.ndarray
     """Spectra that are told apart at some energy; a model without the angular detail gives equal ones."""
     pairs = [(a, b) for b in range(len(spectra)) for a in range(b)]
     gap = min(probe.unlike(spectra[a], spectra[b]) for a, b in pairs)
-    text = f"{sentence}: they differ by at least {_short(gap)} of the strongest intensity at some energy."
-    return _judged(name, gap, DISTINCT, text, at_least=True)
+    text = f"{sentence}: they differ by at least {short(gap)} of the strongest intensity at some energy."
+    return judged(name, gap, DISTINCT, text, at_least=True)
 
 
 def _cubic(probe: _Probe) -> CheckResult:

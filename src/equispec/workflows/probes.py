@@ -1,8 +1,13 @@
-"""Small molecules on which models are checked: symmetric ones built exactly, a chiral one, and pairs."""
+"""Small molecules on which models are checked: symmetric ones built exactly, a chiral one, pairs, and a crystal."""
+
+from collections.abc import Collection
 
 import numpy as np
 from ase import Atoms
 from ase.build import molecule
+from ase.neighborlist import neighbor_list
+
+GAP = 5e-3  # Å from a radius, more than atoms are moved by in differences
 
 # L-alanine in a conformation without symmetry (ETKDG and MMFF94), Å
 _ALANINE = """
@@ -71,3 +76,30 @@ def passing_atom(distance: float) -> Atoms:
     side = np.array([0.8, -0.6, 0.0])
     hydrogens = [oxygen + 0.59 * outward + sign * 0.76 * side for sign in (1, -1)]
     return Atoms("COH2OH2", [*formaldehyde, oxygen, *hydrogens])
+
+
+def molecular_crystal() -> Atoms:
+    """Formaldehyde in a small triclinic cell, every atom with its images around it."""
+    positions = [[0, 0, 0], [0, 0, 1.21], [0.94, 0, -0.59], [-0.94, 0, -0.59]]
+    return Atoms("COH2", positions, cell=[[4.3, 0.2, 0.1], [0.6, 3.9, -0.3], [-0.4, 0.5, 4.6]], pbc=True)
+
+
+def recoloured(atoms: Atoms, elements: Collection[int]) -> Atoms:
+    """The same structure with those atomic numbers only: every atom takes the nearest of them."""
+    made = atoms.copy()
+    made.numbers = [min(elements, key=lambda z: abs(z - number)) for number in atoms.numbers]
+    return made
+
+
+def clear_of(atoms: Atoms, radius: float) -> Atoms:
+    """The same structure, stretched a little where a pair of atoms or images is about to pass the radius (Å).
+
+    Networks are twice differentiable but at the cutoff: differences across it say less about gradients.
+    """
+    for step in range(200):
+        stretched, factor = atoms.copy(), 1 + 1e-3 * step
+        stretched.positions *= factor
+        stretched.cell *= factor
+        if (np.abs(neighbor_list("d", stretched, radius + GAP) - radius) > GAP).all():
+            return stretched
+    return atoms

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, field_validator, model_validator
 
 from equispec.config import Config
 from equispec.data.split import SplitConfig
@@ -39,7 +39,6 @@ class PropertyOptimConfig(OptimConfig):
 
     losses: dict[str, LossConfig] = Field(min_length=1, description="label -> weight, or weight and kind")
     ema: float | None = Field(default=0.999, gt=0, lt=1, description=OptimConfig.model_fields["ema"].description)
-    max_atoms: PositiveInt | None = Field(None, description="leave larger structures out of training")
     compile: bool = Field(
         default=False, description="compile the step with gradients; for structures that are all of one size"
     )

@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from equispec.data.atoms import graph_from_arrays
+from equispec.data.leaks import warn_of_leaks
 from equispec.data.properties import PropertySample, PropertyStore
 from equispec.data.split import split_ids
 from equispec.data.statistics import PropertyStatistics
@@ -33,6 +34,7 @@ def read_splits(config: PropertyDataConfig) -> tuple[PropertyStore, dict[str, li
             f"{config.sha256[:12]}... as the configuration says"  # type: ignore[index]
         )
     parts = split_ids(store.ids, store.smiles, store.sizes, config.split)
+    warn_of_leaks(store, parts)
     samples = {sample.id: sample for sample in store}
     splits = {name: [samples[i] for i in part] for name, part in parts.items()}
     for name in ("train", "valid"):
