@@ -93,7 +93,7 @@ def evaluate_properties(
     split all only. Raises InputError where there is nothing to compare.
     """
     predictor = model if isinstance(model, PropertyPredictor) else load(model)
-    if not isinstance(predictor, PropertyPredictor):
+    if not predictor.quantities:
         raise InputError(f"model {predictor.name!r} predicts spectra; {data} holds properties")
     store = PropertyStore(data)
     samples = _select(predictor, store, split)
