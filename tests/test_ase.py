@@ -151,7 +151,7 @@ def test_what_a_structure_or_model_does_not_have(folder: Path, ethanol: Atoms, t
         ethanol.get_magnetic_moment()
     box = crystal()
     box.calc = EquispecCalculator(folder)
-    with pytest.raises(InputError, match=r"the structure is periodic, and dipole are? told for molecules"):
+    with pytest.raises(InputError, match=r"the structure is periodic, but only molecules have dipole"):
         box.get_dipole_moment()
     box.get_potential_energy()
     assert "dipole" not in box.calc.results

@@ -254,7 +254,7 @@ def test_questions_that_have_no_answer(predictor: Predictor, tmp_path: Path) -> 
         predictor.predict(ethanol, ["stress"])
     with pytest.raises(
         InputError,
-        match=r"C2: the structure is periodic, and dipole are? told for molecules.*energy, homo, forces, stress",
+        match=r"C2: the structure is periodic, but only molecules have dipole; .* energy, homo, forces, stress",
     ):
         predictor.predict(diamond, ["energy", "dipole"])
     with pytest.raises(InputError, match=r"model 'all' predicts no spectra; it predicts energy, .*homo"):

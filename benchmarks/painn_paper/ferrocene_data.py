@@ -1,6 +1,6 @@
 """1,1'-Difluoroferrocene with turning rings and thermal noise, labelled with GFN2-xTB: data for Fig. 4 of the paper.
 
-    python benchmarks/painn_paper/ferrocene_data.py          # writes data/ferrocene; a quarter of an hour
+    python benchmarks/painn_paper/ferrocene_data.py          # writes data/ferrocene; 13 minutes of a core
 
 1. The molecule is built with the fluorine atoms opposite to each other (C2h) and relaxed; the symmetry survives, so
    that the profile has E(θ) = E(-θ).

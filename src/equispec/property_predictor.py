@@ -165,8 +165,8 @@ class PropertyPredictor(Ensemble):
         if atoms.pbc.any() and (refused := [name for name in names if name in self.molecular]):
             others = [name for name in self.quantities if name not in self.molecular]
             raise InputError(
-                f"{structure_name(atoms)}: the structure is periodic, and {', '.join(refused)} are told for molecules "
-                f"only; of periodic structures the model predicts {', '.join(others) or 'nothing'}"
+                f"{structure_name(atoms)}: the structure is periodic, but only molecules have {', '.join(refused)}; "
+                f"of crystals the model predicts {', '.join(others) or 'nothing'}"
             )
 
     def evaluate(self, graph: AtomGraph, names: Sequence[str]) -> tuple[Values, Values]:

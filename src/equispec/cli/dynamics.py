@@ -128,10 +128,11 @@ def md(
     with _shown(steps) as report:
         samples = recipe.simulate(predictor, atoms, how, output, resume, strict, report)
     summary = trajectory.Summary.measure(samples, len(atoms), conserved=ensemble == "nve")
-    _show_summary(summary, f"{atoms.symbols}, {how.words}, model {predictor.name} ({predictor.hash})", json)
+    formula = atoms.get_chemical_formula("hill")
+    _show_summary(summary, f"{formula}, {how.words}, model {predictor.name} ({predictor.hash})", json)
     note(f"wrote {output}")
     if plot is not None:
-        trajectory.plot_trajectory(samples, len(atoms), f"{atoms.symbols}, {ensemble}, {predictor.name}", plot)
+        trajectory.plot_trajectory(samples, len(atoms), f"{formula}, {how.words}, {predictor.name}", plot)
         note(f"wrote {plot}")
 
 
@@ -169,7 +170,8 @@ def _show_relaxed(results: list[dict[str, Any]], json: bool) -> None:
 
 def _show_summary(summary: "Summary", title: str, json: bool) -> None:
     if json:
-        print_json(asdict(summary))
+        units = {"time": "ps", "temperature": "K", "energy_std": "meV/atom", "drift": "meV/ps/atom"}
+        print_json({**asdict(summary), "units": {**units, "temperature_std": "K"}})
         return
     drift = "" if summary.drift is None else f"{summary.drift:.4f} meV/ps/atom"
     rows = [

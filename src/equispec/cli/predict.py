@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NAME_WIDTH = 40  # characters for the name of a structure
 LINE_EVERY = 30.0  # seconds between lines of progress
+SAID_BY = {"dipole_magnitude": "dipole", "isotropic_polarizability": "polarizability"}  # the number shown of the other
 
 Model = Annotated[
     list[str],
@@ -121,7 +122,8 @@ def _report(results: "Iterator[Properties]", quiet: bool) -> None:
 def _print_line(found: "Properties", first: bool) -> None:
     from equispec.ensemble import structure_name
 
-    cells = [_cell(name, value) for name, value in found.values.items()]
+    shown = [name for name in found.values if SAID_BY.get(name) not in found.values]
+    cells = [_cell(name, found.values[name]) for name in shown]
     if first:
         print(f"{'structure':<{NAME_WIDTH}}{'atoms':>7}" + "".join(f"{head:>{_width(head)}}" for head, _ in cells))
     name = structure_name(found.atoms) + ("*" if found.outside_domain else "")

@@ -97,9 +97,9 @@ def clear_of(atoms: Atoms, radius: float) -> Atoms:
     Networks are twice differentiable but at the cutoff: differences across it say less about gradients.
     """
     for step in range(200):
-        stretched, factor = atoms.copy(), 1 + 1e-3 * step
-        stretched.positions *= factor
-        stretched.cell *= factor
+        stretched = atoms.copy()
+        stretched.set_cell((1 + 1e-3 * step) * np.asarray(atoms.cell))
+        stretched.positions *= 1 + 1e-3 * step
         if (np.abs(neighbor_list("d", stretched, radius + GAP) - radius) > GAP).all():
             return stretched
     return atoms

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ class PropertyProbe:
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
         self.model = predictor.members[0].model
-        self.heads = {head.name: head for head in self.model.config.heads}  # type: ignore[attr-defined]
+        self.heads: dict[str, Any] = {head.name: head for head in self.model.config.heads}  # type: ignore[attr-defined]
         self.names = predictor.asked(None)
         self.elements = _elements(predictor)
         self.molecules = {name: self.known(atoms) for name, atoms in probe_molecules().items()}

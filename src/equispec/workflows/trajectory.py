@@ -153,4 +153,5 @@ def plot_trajectory(samples: Sequence[Sample], n_atoms: int, title: str, path: P
     temperature.axhline(kelvin.mean(), color="black", linewidth=0.8, linestyle="--")
     temperature.set_ylabel("Temperature (K)")
     temperature.set_xlabel("Time (ps)")
+    figure.align_ylabels()
     return write_figure(figure, path)
