@@ -40,7 +40,7 @@ class CheckResult:
 
 
 def judged(name: str, measured: float, limit: float, text: str, at_least: bool = False) -> CheckResult:
-    """A promise, kept or broken; a measure that is not a number breaks it."""
+    """A promise, kept or broken; a measure that is not a finite number breaks it, and becomes one for JSON."""
     if not math.isfinite(measured):
         measured = -sys.float_info.max if at_least else sys.float_info.max
     if measured >= limit if at_least else measured <= limit:
@@ -67,8 +67,6 @@ def told(name: str, measured: float, text: str) -> CheckResult:
 
 def short(value: float) -> str:
     """A number for a sentence."""
-    if not math.isfinite(value):
-        return "more than any number"
     return f"{value:.0e}" if value else "0"
 
 
