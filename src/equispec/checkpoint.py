@@ -19,7 +19,7 @@ from equispec import __version__
 from equispec.config import Config
 from equispec.data.domain import Domain
 from equispec.errors import InputError
-from equispec.model import Model, ModelConfig, build
+from equispec.model import Model, ModelConfig, build, parameter_count
 from equispec.quantities import QUANTITIES
 from equispec.spectra.calibration import BandCalibration
 
@@ -184,8 +184,9 @@ def load_members(
 def merge_models(folders: Sequence[Path], target: Path) -> str:
     """Write an ensemble of trained models of one configuration and one training set; returns the hash of the weights.
 
-    Raises InputError if they differ in architecture, data, split, broadening or intensity scale, or do not say what
-    they were trained on: an ensemble's test molecules must be unseen by all of its members.
+    Raises InputError if they differ in architecture, data, split, broadening, intensity scale or the properties that
+    they learned, or do not say what they were trained on: an ensemble's test molecules must be unseen by all of its
+    members.
     """
     if len(folders) < 2:
         raise InputError("an ensemble needs at least two models")
@@ -202,17 +203,27 @@ def merge_models(folders: Sequence[Path], target: Path) -> str:
         for key in ("edge", "shift_eV", "broadening", "intensity_scale"):
             if member.metadata.get(key) != first.metadata.get(key):
                 raise InputError(f"{folder} and {folders[0]} were trained on different spectra ({key} differs)")
+        if _learned(member) != _learned(first):
+            raise InputError(
+                f"{folder} learned {', '.join(_learned(member)) or 'no property'}, {folders[0]} "
+                f"{', '.join(_learned(first)) or 'no property'}: they cannot be one ensemble"
+            )
     trainings = [member.metadata["training"] for member in members]
     outdated = ("calibration", "metrics")  # they belong to the single member
     metadata = {
         **{key: value for key, value in first.metadata.items() if key not in outdated},
-        "parameters": sum(member.metadata["parameters"] for member in members),
+        "parameters": sum(parameter_count(member.model) for member in members),
         "training": {
             **trainings[0],
             "members": [{"seed": t["config"]["train"]["seed"], "epoch": t["epoch"]} for t in trainings],
         },
     }
     return save_model(target, [member.model for member in members], metadata)
+
+
+def _learned(member: Checkpoint) -> list[str]:
+    """The properties with labels in its training; none for a model of spectra."""
+    return sorted((member.metadata.get("statistics") or {}).get("labels") or ())
 
 
 def add_metadata(folder: Path, **entries: Any) -> None:

@@ -24,20 +24,21 @@ def list_models(json: Json = False) -> None:
     if json:
         print_json({"models": [model.to_dict() for model in found]})
         return
-    rows = [(m.name, m.edge, m.kind, " ".join(m.elements), m.trained_on) for m in found]
-    show_table("model", "edge", "kind", "elements", "trained on", rows=rows)
+    rows = [(m.name, m.predicts, m.kind, " ".join(m.elements), m.trained_on) for m in found]
+    show_table("model", "predicts", "kind", "elements", "trained on", rows=rows)
 
 
 @models_app.command()
 def info(
-    model: Annotated[str, typer.Argument(help="A shipped model or a model folder.", metavar="MODEL")],
+    model: Annotated[str, typer.Argument(help="A shipped model, a model folder or a run.", metavar="MODEL")],
     json: Json = False,
 ) -> None:
-    """Describe a model: kind, domain, errors, licence.
+    """Describe a model: what it predicts, what it was trained on, errors, licence.
 
     \b
-    Example:
+    Examples:
       equispec models info ck-tensor
+      equispec models info runs/md17-ethanol
     """
     from equispec.workflows.catalogue import describe, facts
 
@@ -49,7 +50,9 @@ def info(
 
 
 @models_app.command()
-def path(model: Annotated[str, typer.Argument(help="A shipped model or a model folder.", metavar="MODEL")]) -> None:
+def path(
+    model: Annotated[str, typer.Argument(help="A shipped model, a model folder or a run.", metavar="MODEL")],
+) -> None:
     """Print the folder of a model.
 
     \b

@@ -7,6 +7,7 @@ Schütt, Unke & Gastegger, ICML 2021 (arXiv:2102.03150). Notation and equation n
     update  (eqs 9, 10)    Δs_i = a_ss + a_sv ⊙ ⟨U v_i, V v_i⟩,     Δv_i = a_vv ⊙ U v_i,     a = a(s_i, ‖V v_i‖)
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -18,11 +19,14 @@ from equispec.config import Config
 from equispec.features import FeatureWidths, NodeFeatures
 from equispec.graph import AtomGraph, edge_vectors
 from equispec.nn.cutoff import cosine_cutoff
-from equispec.nn.edges import Edges, filter_matrices, network_parts, sum_messages
+from equispec.nn.edges import network_parts
 from equispec.nn.mlp import dense, mlp
 from equispec.nn.norms import distances_and_directions, safe_norm
+from equispec.nn.pairs import EdgePairs, one_of_each_pair, tiles
 from equispec.nn.radial import RADIAL_BASES
+from equispec.nn.vector_messages import scalar_messages, vector_messages
 
+# Planes of the Cartesian components lie one after the other in memory: v.transpose(0, 1) is contiguous.
 Vectors = Float[Tensor, "atoms 3 F"]
 
 
@@ -72,12 +76,20 @@ class PaiNN(nn.Module):
             s, v = self.updates[t % len(self.updates)](s, v)
         return NodeFeatures(scalar=s, vector=v)
 
-    def edges(self, graph: AtomGraph) -> Edges:
+    def edges(self, graph: AtomGraph) -> EdgePairs:
         """Unit vectors and radial basis of all edges; the cutoff multiplies the filter, its bias included."""
+        edge_index, shift = graph.edge_index, graph.edge_shift
+        one = None if torch.compiler.is_compiling() else one_of_each_pair(edge_index, shift)
+        if one is not None:
+            edge_index = edge_index[:, one]
+            graph = replace(graph, edge_index=edge_index, edge_shift=shift[one])
         d, u = distances_and_directions(edge_vectors(graph))
-        f_c = cosine_cutoff(d, self.config.cutoff)[:, None]
-        basis = torch.cat([self.radial(d) * f_c, f_c], dim=1)
-        return Edges(graph.edge_index[0], graph.edge_index[1], u, basis)
+        f_c = cosine_cutoff(d, self.config.cutoff)
+        basis = torch.cat([self.radial(d).T * f_c, f_c[None]])
+        ways = [edge_index] if one is None else [edge_index, edge_index.flip(0)]
+        receiver, sender = torch.stack(ways, dim=1)
+        direction = torch.stack([u.T, -u.T][: len(ways)], dim=1)
+        return EdgePairs(tiles(receiver, sender, graph.n_atoms, self.config.features), direction, basis)
 
 
 def _message_parts(config: PaiNNConfig) -> int:
@@ -95,27 +107,17 @@ class Message(nn.Module):
         self.phi = mlp(self.features, self.features, self.parts * self.features)
 
     def forward(
-        self, s: Float[Tensor, "atoms F"], v: Vectors | None, edges: Edges, filter_layer: nn.Linear
+        self, s: Float[Tensor, "atoms F"], v: Vectors | None, edges: EdgePairs, filter_layer: nn.Linear
     ) -> tuple[Float[Tensor, "atoms F"], Vectors | None]:
         parts = min(self.parts, 2) if v is None else self.parts
-        w = filter_matrices(filter_layer, self.features, parts)
-        phi = network_parts(self.phi, s, self.features, parts)
-        gated = v * phi[2][:, None, :] if v is not None and parts == 3 else None  # φ_vv(s_j) ⊙ v_j, per sender
-
-        def message(tile: Edges) -> tuple[Tensor, ...]:
-            j, u = tile.sender, tile.direction[:, :, None]
-            m_s = phi[0].index_select(0, j) * (tile.basis @ w[0])
-            if parts == 1:
-                return (m_s,)
-            m_vs = (phi[1].index_select(0, j) * (tile.basis @ w[1]))[:, None, :]
-            if gated is None:
-                return m_s, u * m_vs
-            return m_s, torch.addcmul(gated.index_select(0, j) * (tile.basis @ w[2])[:, None, :], u, m_vs)
-
-        ds, *dv = sum_messages(message, edges, s.shape[0], self.features)
-        if not dv:
-            return s + ds, None
-        return s + ds, dv[0] if v is None else v + dv[0]
+        rows = parts * self.features
+        filters = torch.cat([filter_layer.weight[:rows], filter_layer.bias[:rows, None]], dim=1)
+        phi_s, *phi_v = network_parts(self.phi, s, self.features, parts)
+        if not phi_v:
+            return s + scalar_messages(edges, filters, phi_s), None
+        gated = v.transpose(0, 1) * phi_v[1] if v is not None and parts == 3 else None  # φ_vv(s_j) ⊙ v_j, per sender
+        ds, dv = vector_messages(edges, filters, phi_s, phi_v[0], gated)
+        return s + ds, dv.transpose(0, 1) if v is None else v + dv.transpose(0, 1)
 
 
 class Update(nn.Module):
@@ -137,9 +139,10 @@ class Update(nn.Module):
     ) -> tuple[Float[Tensor, "atoms F"], Vectors | None]:
         if v is None:
             return s + self.a(s), None
+        v = v.transpose(0, 1)
         p, q = self.mix(v).split(self.features, dim=2)  # U v, V v
-        a_ss, *a_sv, a_vv = self.a(torch.cat([s, safe_norm(q, dim=1)], dim=1)).split(self.features, dim=1)
+        a_ss, *a_sv, a_vv = self.a(torch.cat([s, safe_norm(q, dim=0)], dim=1)).split(self.features, dim=1)
         s = s + a_ss
         if self.scalar_product:
-            s = torch.addcmul(s, a_sv[0], (p * q).sum(1))
-        return s, torch.addcmul(v, a_vv[:, None, :], p)
+            s = torch.addcmul(s, a_sv[0], (p * q).sum(0))
+        return s, torch.addcmul(v, a_vv, p).transpose(0, 1)

@@ -7,92 +7,20 @@ memory. Here values, gradient and gradient of the gradient (a training step with
 filters anew in each of them. The sums are linear in the gates φ and g, the directions û, the basis and the filters
 separately, so that a derivative is a handful of the same products; third ones are left to automatic differentiation.
 
-An edge i <- j and its mirror image j <- i share their filter and are worked off together, as two ways of one pair.
 Vectors have the Cartesian axis in front: whatever all three components are multiplied by is then read in long rows.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx
 
-TILE_ELEMENTS = 131072  # edges x features of a tile: its arrays stay in the cache, starting an operation costs little
+from equispec.nn.pairs import EdgePairs, Tile
 
+Tiles = tuple[Tile, ...]
 Planes = Float[Tensor, "3 atoms F"]
-
-
-class Tile(NamedTuple):
-    """The pairs `first` to `last` and the atoms of their edges, one way after the other.
-
-    The last two are the same atoms as rows of [3 atoms, F], which a sum of vectors is added to.
-    """
-
-    first: int
-    last: int
-    receiver: Int[Tensor, "edges"]
-    sender: Int[Tensor, "edges"]
-    receiver_rows: Int[Tensor, "rows"]
-    sender_rows: Int[Tensor, "rows"]
-
-
-@dataclass(frozen=True, eq=False)
-class EdgePairs:
-    """Pairs of edges that share a filter: two ways, i <- j and j <- i, or one where edges have no mirror images.
-
-    direction: û from receiver to sender; basis: radial functions times cutoff, the last row multiplies the bias of a
-    filter.
-    """
-
-    tiles: tuple[Tile, ...]
-    direction: Float[Tensor, "3 ways pairs"]
-    basis: Float[Tensor, "columns pairs"]
-
-
-def mirrored_edges(
-    edge_index: Int[Tensor, "2 edges"], edge_shift: Float[Tensor, "edges 3"]
-) -> Int[Tensor, "pairs"] | None:
-    """Indices of one edge of each pair i <- j, j <- i (of opposite shifts); None if any edge lacks its mirror image."""
-    digits = [edge_index, edge_index.flip(0)]
-    radix = [int(edge_index.max()) + 1 if edge_index.numel() else 1] * 2
-    if edge_shift.any():
-        image = edge_shift.round().long().T
-        reach = int(image.abs().max())
-        digits = [torch.cat([digits[0], reach + image]), torch.cat([digits[1], reach - image])]
-        radix += [2 * reach + 1] * 3
-    own, mirror = (_number(x, radix) for x in digits)
-    kept = own < mirror
-    first, second = own[kept], mirror[~kept]
-    if first.shape != second.shape or not torch.equal(first.sort().values, second.sort().values):
-        return None
-    return kept.nonzero()[:, 0]
-
-
-def _number(digits: Int[Tensor, "digits edges"], radix: list[int]) -> Int[Tensor, "edges"]:
-    number = digits[0]
-    for digit, base in zip(digits[1:], radix[1:], strict=True):
-        number = number * base + digit
-    return number
-
-
-def tiles(
-    receiver: Int[Tensor, "ways pairs"], sender: Int[Tensor, "ways pairs"], n_atoms: int, features: int
-) -> tuple[Tile, ...]:
-    """Ranges of pairs that are worked off at once; all of them where there is no small cache, and for a compiler."""
-    ways, pairs = receiver.shape
-    size = max(TILE_ELEMENTS // features, 32) // ways
-    if receiver.device.type != "cpu" or torch.compiler.is_compiling():
-        size = max(pairs, 1)
-    plane = n_atoms * torch.arange(3, device=receiver.device)[:, None]
-
-    def tile(first: int) -> Tile:
-        i, j = (x[:, first : first + size].reshape(-1) for x in (receiver, sender))
-        return Tile(first, min(first + size, pairs), i, j, (plane + i).view(-1), (plane + j).view(-1))
-
-    return tuple(tile(first) for first in range(0, pairs, size))
 
 
 def scalar_messages(
@@ -115,21 +43,14 @@ def vector_messages(
     gated: Planes | None,
 ) -> tuple[Float[Tensor, "atoms F"], Planes]:
     """Δs and Δv. Rows of `filters`: W_s, W_vs and, with `gated` (g = φ_vv ⊙ v), W_vv; the last column is the bias."""
-    if torch.compiler.is_compiling():
-        return _plain_sums(edges.tiles, edges.direction, edges.basis, filters, phi_s, phi_vs, gated)
-    return _Sums.apply(edges.tiles, edges.direction, edges.basis, filters, phi_s, phi_vs, gated)  # type: ignore[return-value]
+    sums = _plain_sums if torch.compiler.is_compiling() else _Sums.apply
+    return sums(edges.tiles, edges.direction, edges.basis, filters, phi_s, phi_vs, gated)  # type: ignore[return-value]
 
 
 def _plain_sums(
-    tiles: tuple[Tile, ...],
-    direction: Tensor,
-    basis: Tensor,
-    filters: Tensor,
-    phi_s: Tensor,
-    phi_vs: Tensor,
-    gated: Tensor | None,
+    tiles: Tiles, direction: Tensor, basis: Tensor, filters: Tensor, phi_s: Tensor, phi_vs: Tensor, gated: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The equations as they stand, which automatic differentiation and compilers can follow."""
+    """The equations as they stand, which compilers and automatic differentiation can follow."""
     n, features = phi_s.shape
     ways = direction.shape[1]
     ds, dv = torch.zeros_like(phi_s), phi_s.new_zeros(3 * n, features)
@@ -144,13 +65,190 @@ def _plain_sums(
     return ds, dv.view(3, n, features)
 
 
+class _Sums(Function):
+    """The sums themselves."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tiles: Tiles,
+        direction: Tensor,
+        basis: Tensor,
+        filters: Tensor,
+        phi_s: Tensor,
+        phi_vs: Tensor,
+        gated: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.tiles = tiles
+        ctx.save_for_backward(direction, basis, filters, phi_s, phi_vs, gated)
+        n, features = phi_s.shape
+        ways = direction.shape[1]
+        ds, dv = phi_s.new_zeros(n, features), phi_s.new_zeros(3, n, features)
+        for tile in tiles:
+            part = slice(tile.first, tile.last)
+            u = direction[:, :, part, None]
+            w_s, w_vs, *w_vv = _filters(basis[:, part], filters, features)
+            _put(ds, tile.receiver, _take(phi_s, tile.sender, ways).mul_(w_s))
+            m_vs = _take(phi_vs, tile.sender, ways).mul_(w_vs)
+            m_v = u * m_vs if gated is None else _take(gated, tile.sender, ways).mul_(w_vv[0]).addcmul_(u, m_vs)
+            _put(dv, tile.receiver_rows, m_v)
+        return ds, dv
+
+    @staticmethod
+    def backward(ctx: Any, grad_s: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        wanted = _wanted(ctx)
+        return None, *_Gradient.apply(ctx.tiles, wanted[:3], *ctx.saved_tensors, grad_s, grad_v)  # type: ignore[misc]
+
+
+class _Gradient(Function):
+    """The gradient of ⟨grad_s, Δs⟩ + ⟨grad_v, Δv⟩ by directions, basis, filters (where wanted), φ_s, φ_vs and g."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        tiles: Tiles,
+        wanted: list[bool],
+        direction: Tensor,
+        basis: Tensor,
+        filters: Tensor,
+        phi_s: Tensor,
+        phi_vs: Tensor,
+        gated: Tensor | None,
+        grad_s: Tensor,
+        grad_v: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        ctx.tiles = tiles
+        ctx.save_for_backward(direction, basis, filters, phi_s, phi_vs, gated, grad_s, grad_v)
+        ctx.set_materialize_grads(False)
+        n, features = phi_s.shape
+        ways = direction.shape[1]
+        grad_s, grad_v = grad_s.contiguous(), grad_v.contiguous()
+        d_direction, d_basis, d_filters = (
+            torch.empty_like(x) if asked else None for x, asked in zip((direction, basis, filters), wanted, strict=True)
+        )
+        d_s, d_vs = phi_s.new_zeros(n, features), phi_s.new_zeros(n, features)
+        d_gated = None if gated is None else phi_s.new_zeros(3, n, features)
+        if d_filters is not None:
+            d_filters.zero_()
+        for tile in tiles:
+            part = slice(tile.first, tile.last)
+            u, b = direction[:, :, part, None], basis[:, part]
+            w_s, w_vs, *w_vv = _filters(b, filters, features)
+            d_w = b.new_empty(b.shape[1], len(filters))
+            d_w_s, d_w_vs, *d_w_vv = d_w.split(features, 1)
+            g_s, g_v = _take(grad_s, tile.receiver, ways), _take(grad_v, tile.receiver, ways)
+            along = _along(u, g_v)
+            _products(d_w_s, (g_s, _take(phi_s, tile.sender, ways)))
+            gate = _take(phi_vs, tile.sender, ways)
+            _products(d_w_vs, (along, gate))
+            if d_direction is not None:
+                torch.sum(g_v * gate.mul_(w_vs), 3, out=d_direction[:, :, part])
+            _put(d_s, tile.sender, g_s.mul_(w_s))
+            _put(d_vs, tile.sender, along.mul_(w_vs))
+            if gated is not None:
+                _products(d_w_vv[0], (g_v, _take(gated, tile.sender, ways)))
+                _put(d_gated, tile.sender_rows, g_v.mul_(w_vv[0]))
+            if d_basis is not None:
+                torch.mm(filters.T, d_w.T, out=d_basis[:, part])
+            if d_filters is not None:
+                d_filters.addmm_(d_w.T, b.T)
+        return d_direction, d_basis, d_filters, d_s, d_vs, d_gated
+
+    @staticmethod
+    def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        if torch.is_grad_enabled():
+            return None, None, *_plain_second(ctx.tiles, ctx.saved_tensors, tangents)
+        return None, None, *_second(ctx.tiles, _wanted(ctx)[:3], ctx.saved_tensors, tangents)
+
+
+def _second(
+    tiles: Tiles, wanted: list[bool], arguments: tuple[Any, ...], tangents: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    """The gradient of Σ ⟨tangent, gradient⟩ by all arguments of the gradient; a tangent None stands for zero.
+
+    The gradient is linear in each argument: what a tangent x' does is what x does, with x' in its place.
+    """
+    direction, basis, filters, phi_s, phi_vs, gated, grad_s, grad_v = arguments
+    filters_t = tangents[2]
+    direction_t, basis_t, _, phi_s_t, phi_vs_t, gated_t = (
+        torch.zeros_like(x) if t is None and x is not None else t
+        for x, t in zip(arguments[:6], tangents, strict=True)
+    )
+    n, features = phi_s.shape
+    ways = direction.shape[1]
+    phi_s_t, phi_vs_t, grad_s, grad_v = (x.contiguous() for x in (phi_s_t, phi_vs_t, grad_s, grad_v))
+    d_direction, d_basis, d_filters = (
+        torch.zeros_like(x) if asked else None for x, asked in zip((direction, basis, filters), wanted, strict=True)
+    )
+    d_s, d_vs, d_grad_s = (phi_s.new_zeros(n, features) for _ in range(3))
+    d_gated, d_grad_v = (phi_s.new_zeros(3, n, features) for _ in range(2))
+    for tile in tiles:
+        part = slice(tile.first, tile.last)
+        u, u_t, b, b_t = direction[:, :, part, None], direction_t[:, :, part, None], basis[:, part], basis_t[:, part]
+        w_s, w_vs, *w_vv = _filters(b, filters, features)
+        w_s_t, w_vs_t, *w_vv_t = w_t = _filters(b_t, filters, features)
+        if filters_t is not None:
+            for w, rows in zip(w_t, filters_t.split(features), strict=True):
+                w.addmm_(b.T, rows.T)
+        d_w, d_w_t = (b.new_empty(b.shape[1], len(filters)) for _ in range(2))
+        d_w_s, d_w_vs, *d_w_vv = d_w.split(features, 1)
+        d_w_s_t, d_w_vs_t, *d_w_vv_t = d_w_t.split(features, 1)
+
+        g, x, x_t = _take(grad_s, tile.receiver, ways), *(_take(p, tile.sender, ways) for p in (phi_s, phi_s_t))
+        _products(d_w_s, (g, x_t))
+        _products(d_w_s_t, (g, x))
+        _put(d_s, tile.sender, g.mul_(w_s_t))
+        _put(d_grad_s, tile.receiver, x_t.mul_(w_s).addcmul_(x, w_s_t))
+
+        g, x, x_t = _take(grad_v, tile.receiver, ways), *(_take(p, tile.sender, ways) for p in (phi_vs, phi_vs_t))
+        along, along_t = _along(u, g), _along(u_t, g)
+        _products(d_w_vs, (along, x_t), (along_t, x))
+        _products(d_w_vs_t, (along, x))
+        _put(d_vs, tile.sender, along.mul_(w_vs_t).addcmul_(along_t, w_vs))
+        m_t = x_t.mul_(w_vs).addcmul_(x, w_vs_t)
+        if d_direction is not None:
+            torch.sum(g * m_t, 3, out=d_direction[:, :, part])
+        d_g = (u * m_t).addcmul_(u_t, x.mul_(w_vs))
+        if gated is not None:
+            x, x_t = (_take(p, tile.sender, ways) for p in (gated, gated_t))
+            _products(d_w_vv[0], (g, x_t))
+            _products(d_w_vv_t[0], (g, x))
+            d_g.addcmul_(x_t, w_vv[0]).addcmul_(x, w_vv_t[0])
+            _put(d_gated, tile.sender_rows, g.mul_(w_vv_t[0]))
+        _put(d_grad_v, tile.receiver_rows, d_g)
+        if d_basis is not None:
+            d_basis[:, part] = filters.T @ d_w.T
+            if filters_t is not None:
+                d_basis[:, part] += filters_t.T @ d_w_t.T
+        if d_filters is not None:
+            d_filters.addmm_(d_w.T, b.T).addmm_(d_w_t.T, b_t.T)
+    return d_direction, d_basis, d_filters, d_s, d_vs, None if gated is None else d_gated, d_grad_s, d_grad_v
+
+
+def _plain_second(
+    tiles: Tiles, arguments: tuple[Any, ...], tangents: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
+    """What `_second` returns, by automatic differentiation, so that it can be differentiated further."""
+    *inputs, grad_s, grad_v = arguments
+    given = [x for x in inputs if x is not None]
+    # arguments that need no gradient are given one here, so that all can be asked for
+    given, grads = ([x if x.requires_grad else x.detach().requires_grad_() for x in y] for y in (given, (grad_s, grad_v)))
+    gated = given[5] if len(given) > 5 else None
+    gradient = torch.autograd.grad(_plain_sums(tiles, *given[:5], gated), given, grads, create_graph=True)
+    known = [(value, t) for value, t in zip(gradient, tangents, strict=False) if t is not None]
+    second = torch.autograd.grad(
+        [value for value, _ in known], [*given, *grads], [t for _, t in known], create_graph=True, allow_unused=True
+    )
+    return *second[: len(given)], *([None] * (6 - len(given))), *second[len(given) :]
+
+
 def _filters(basis: Tensor, filters: Tensor, features: int) -> list[Tensor]:
     return [basis.T @ rows.T for rows in filters.split(features)]
 
 
 def _take(x: Tensor, atoms: Tensor, ways: int) -> Tensor:
     """Rows of [atoms, F] or [3, atoms, F] as [ways, pairs, F] or [3, ways, pairs, F]."""
-    return x.index_select(-2, atoms).unflatten(-2, (ways, -1))
+    return x.index_select(-2, atoms).view(*x.shape[:-2], ways, -1, x.shape[-1])
 
 
 def _put(total: Tensor, rows: Tensor, x: Tensor) -> None:
@@ -184,7 +282,9 @@ def _wanted(ctx: FunctionCtx) -> list[bool]:
     asked = getattr(torch._C, "_will_engine_execute_node", None)
 
     def wanted(node: Any) -> bool:
-        leaf = node is not None and "AccumulateGrad" in node.name()  # the engine does not tell for these
-        return node is not None and (leaf or asked is None or asked(node))
+        if node is None:
+            return False
+        # of leaves the engine does not tell
+        return asked is None or "AccumulateGrad" in node.name() or asked(node)
 
     return [wanted(node) for node, _ in ctx.next_functions]  # type: ignore[attr-defined]

@@ -9,9 +9,11 @@ import yaml
 from ase.data import chemical_symbols
 
 from equispec.checkpoint import read_config
+from equispec.derivatives import FROM_ENERGY
 from equispec.errors import InputError
 from equispec.importers import FOREIGN
 from equispec.predict import model_folder, shipped_models
+from equispec.quantities import QUANTITIES
 from equispec.spectra import EDGES
 
 
@@ -48,10 +50,25 @@ class ModelDescription:
         return [chemical_symbols[z] for z in self.statistics.get("elements", ())]
 
     @property
+    def quantities(self) -> list[str]:
+        """Names of the properties of structures and of atoms that it predicts, derivatives included; no spectra."""
+        outputs = [name for name in self.config["units"] if name in QUANTITIES and QUANTITIES[name].scope != "site"]
+        return [*outputs, *(FROM_ENERGY if "energy" in outputs else ())]
+
+    @property
+    def predicts(self) -> str:
+        """The edge and the properties."""
+        return ", ".join([*([f"{self.edge} edge"] if self.edge else []), *self.quantities])
+
+    @property
     def trained_on(self) -> str:
-        """Numbers of molecules and sites."""
+        """Numbers of molecules and sites, or of structures with properties."""
         known = self.statistics
-        return f"{known['n_molecules']:,} molecules, {known['n_sites']:,} sites" if "n_molecules" in known else ""
+        if "n_molecules" not in known:
+            return ""
+        if "n_sites" in known:
+            return f"{known['n_molecules']:,} molecules, {known['n_sites']:,} sites"
+        return f"{known['n_molecules']:,} structures"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain data."""
@@ -61,7 +78,8 @@ class ModelDescription:
 def describe(model: str | Path) -> ModelDescription:
     """What a shipped model, a model folder or a finished run is; InputError as `model_folder` and `read_config`."""
     folder = model_folder(model)
-    return ModelDescription(folder.resolve().name, folder, read_config(folder))
+    place = folder if folder == Path(model) else Path(model)  # a run is told by its own name, not by that of its model
+    return ModelDescription(place.resolve().name, folder, read_config(folder))
 
 
 def catalogue() -> list[ModelDescription]:
@@ -72,30 +90,21 @@ def catalogue() -> list[ModelDescription]:
 def facts(model: ModelDescription) -> list[tuple[str, str]]:
     """What a user asks of a model, one (question, answer) each; what is not known is left out."""
     meta, known = model.metadata, model.statistics
-    grid = model.config["model"]["heads"][0].get("grid")
-    if grid is None and model.edge in EDGES:
-        grid = asdict(EDGES[model.edge].grid)
-    span = ", {start:g} to {stop:g} eV at {n} points".format(**grid) if grid else ""
-    widths = meta.get("broadening")
-    training = meta.get("training") or {}
-    uses = {"valid": "stop the training", "test": "test"}
-    aside = [(name, use) for name, use in uses.items() if name in (training.get("split") or {})]
     found = {
-        "predicts": f"{model.edge} edge{span}",
+        "predicts": _predictions(model),
         "kind": model.kind,
+        "cutoff": _with_unit(model.config["model"]["backbone"].get("cutoff"), "Å"),
         "parameters": f"{meta['parameters']:,}" if "parameters" in meta else None,
         "elements": " ".join(model.elements),
-        "trained on": model.trained_on,
-        "set aside": ", ".join(f"{len(training['split'][name]):,} molecules to {use}" for name, use in aside),
+        **_training(model),
         "largest molecule": _with_unit(known.get("max_heavy_atoms"), "heavy atoms"),
         "charges": ", ".join(f"{charge:+d}" if charge else "neutral" for charge in known.get("charges", ())),
-        "energy shift": _with_unit(meta.get("shift_eV"), "eV, added to calculated transition energies"),
-        "broadening": "FWHM {fwhm:.3g} eV, above the ionisation potential up to {fwhm_high:.3g} eV".format(**widths)
-        if widths
-        else None,
-        "intensity unit": meta.get("intensity_unit"),
+        "spin multiplicities": ", ".join(str(number) for number in known.get("multiplicities", ())),
+        **_spectra(meta),
         **_errors(meta.get("metrics") or {}),
         "uncertainty": _uncertainty(meta),
+        **_data(meta.get("data") or {}),
+        "imported from": _origin(meta.get("imported_from") or {}),
         "licence": meta.get("licence"),
         "citation": meta.get("citation"),
         "made with": f"equispec {model.config.get('equispec_version', '?')}, model format {model.config['format']}",
@@ -103,6 +112,63 @@ def facts(model: ModelDescription) -> list[tuple[str, str]]:
         "folder": str(model.folder),
     }
     return [(name, value) for name, value in found.items() if value]
+
+
+def _predictions(model: ModelDescription) -> str:
+    """Its edge and energy grid, and its properties with their units."""
+    parts = [f"{name} ({QUANTITIES[name].unit})" for name in model.quantities]
+    if model.edge:
+        grid = next((head["grid"] for head in model.config["model"]["heads"] if head.get("grid")), None)
+        if grid is None and model.edge in EDGES:
+            grid = asdict(EDGES[model.edge].grid)
+        span = ", {start:g} to {stop:g} eV at {n} points".format(**grid) if grid else ""
+        parts.insert(0, f"{model.edge} edge{span}")
+    return ", ".join(parts)
+
+
+def _training(model: ModelDescription) -> dict[str, str]:
+    """Its training set, what of it was set aside, what it learned and for how long."""
+    training, labels = model.metadata.get("training") or {}, model.statistics.get("labels") or {}
+    noun = "structures" if model.quantities and not model.edge else "molecules"
+    uses = {"valid": "stop the training", "test": "test"}
+    split = training.get("split") or {}
+    aside = [f"{len(split[name]):,} {noun} to {use}" for name, use in uses.items() if name in split]
+    losses = ((training.get("config") or {}).get("train") or {}).get("losses") or {}
+    epochs = [one["epoch"] for one in training.get("members", [training]) if "epoch" in one]
+    kinds = {None: "", True: "some of them periodic", False: "molecules only"}
+    return {
+        "trained on": model.trained_on,
+        "structures": kinds[model.statistics.get("periodic")],
+        "labels": ", ".join(f"{name} of {n:,} structures" for name, n in labels.items()),
+        "losses": ", ".join(f"{name} {one['weight']:g} ({one['kind']})" for name, one in losses.items()),
+        "set aside": ", ".join(aside),
+        "best epoch": ", ".join(map(str, epochs)),
+    }
+
+
+def _spectra(meta: dict[str, Any]) -> dict[str, str | None]:
+    widths = meta.get("broadening")
+    text = "FWHM {fwhm:.3g} eV, above the ionisation potential up to {fwhm_high:.3g} eV"
+    return {
+        "energy shift": _with_unit(meta.get("shift_eV"), "eV, added to calculated transition energies"),
+        "broadening": text.format(**widths) if widths else None,
+        "intensity unit": meta.get("intensity_unit"),
+    }
+
+
+def _data(data: dict[str, str]) -> dict[str, str | None]:
+    """Where the labels come from."""
+    names = {"method": "labels by", "source": "data source", "licence": "data licence", "citation": "data citation"}
+    return {text: data.get(name) for name, text in names.items()}
+
+
+def _origin(imported: dict[str, Any]) -> str | None:
+    if not imported:
+        return None
+    form = f"{imported['format']}, " if "format" in imported else ""
+    units = ", ".join(f"{name} in {unit}" for name, unit in imported.get("units", {}).items())
+    told = f" ({units})" if units else ""
+    return f"{form}{imported.get('file', '?')}{told}, sha256 {imported.get('sha256', '?')}"
 
 
 def import_foreign(format_name: str, file: Path, folder: Path, settings: Sequence[str]) -> str:

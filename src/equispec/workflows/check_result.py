@@ -40,9 +40,8 @@ class CheckResult:
 
 
 def judged(name: str, measured: float, limit: float, text: str, at_least: bool = False) -> CheckResult:
-    """A promise, kept or broken; a measure that is not a finite number breaks it, and becomes one for JSON."""
-    if not math.isfinite(measured):
-        measured = -sys.float_info.max if at_least else sys.float_info.max
+    """A promise, kept or broken; a measure that is not a number breaks it."""
+    measured = _finite(measured, -1 if at_least else 1)
     if measured >= limit if at_least else measured <= limit:
         return CheckResult(name, measured, limit, "pass", text, at_least)
     return CheckResult(name, measured, limit, "fail", f"{text[:-1]}: the model breaks this rule.", at_least)
@@ -62,7 +61,12 @@ def differing(name: str, differences: Mapping[str, float], sentence: str, limit:
 
 def told(name: str, measured: float, text: str) -> CheckResult:
     """A measure of what is not promised."""
-    return CheckResult(name, measured, None, "info", text)
+    return CheckResult(name, _finite(measured), None, "info", text)
+
+
+def _finite(measured: float, sign: int = 1) -> float:
+    """JSON knows no other numbers."""
+    return measured if math.isfinite(measured) else sign * sys.float_info.max
 
 
 def short(value: float) -> str:

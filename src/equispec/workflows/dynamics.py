@@ -189,9 +189,9 @@ class _Run:
         frame = self.atoms.copy()
         sample = self._sample(frame, step, math.nan)
         place.write_text(trajectory_frame(frame, sample, self.info), encoding="utf-8")
+        before = f", those before it are in {self.output}" if self.output.exists() else ""
         return SimulationStopped(
-            f"the simulation stopped at step {step} ({sample.time:g} fs): {reason}; this frame is in {place}, those "
-            f"before it are in {self.output}"
+            f"the simulation stopped at step {step} ({sample.time:g} fs): {reason}; this frame is in {place}{before}"
         )
 
 

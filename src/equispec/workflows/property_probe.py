@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from equispec.checkpoint import Checkpoint
 from equispec.data.atoms import graph_from_atoms
@@ -63,7 +64,7 @@ class PropertyProbe:
             for name in expected[0]
         }
 
-    def size(self, name: str, value: np.ndarray) -> float:
+    def size(self, name: str, value: ArrayLike) -> float:
         """Largest component, in units of the property's scale; infinite where it is no number."""
         size = float(np.abs(value).max(initial=0.0)) / self.scales[name]
         return size if math.isfinite(size) else math.inf
