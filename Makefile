@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # one thread per process: the test workers share the cores among themselves
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test lint check model paper label-more label-extra clean
+.PHONY: help demo test lint check model paper painn-paper label-more label-extra clean
 help:
 	@echo "make demo   predict a spectrum the shipped model has never seen, beside first principles"
 	@echo "make test   run the tests"
@@ -15,6 +15,7 @@ help:
 	@echo "make check  lint and test: before every commit"
 	@echo "make model  train the shipped model again, with its report"
 	@echo "make paper  the evaluations of the ISD-PaiNN paper on our own data, with pictures"
+	@echo "make painn-paper PUBLISHED=folder   the evaluations of the PaiNN paper, on published data (see the target)"
 	@echo "make label-more   go on with the campaign that grows data/ck-tp-pbe; stop it with Ctrl-C at any time"
 	@echo "make label-extra  the sets that are for testing only: data/ck-tp-pbe-extra"
 	@echo "make clean  remove .venv and what the targets wrote"
@@ -70,6 +71,27 @@ paper: $(VENV)/.test runs/ck-tensor-pretraining-0/model
 	$(PAPER)/amino_acids.py ck-tensor $(EXTRA)/amino-acids.h5
 	$(PAPER)/extrapolation.py ck-tensor data/ck-tp-pbe $(EXTRA)/larger-molecules
 	$(PAPER)/timing.py ck-tensor data/ck-tp-pbe
+
+# The evaluations of the PaiNN paper: docs/painn-paper. PUBLISHED is a folder of data that are not ours: md17, botnet_*, qm9_*,
+# water_* and qm7x_* with the files named in docs/painn-paper. Trainings are kept in runs/ and resumed: a day on two cores.
+ETHANOL := $(PUBLISHED)/md17/ethanol_random2000.npz
+painn-paper: $(VENV)/.test runs/md17-ethanol/model
+	$(BIN)/python benchmarks/painn_paper/chains.py
+	$(PAPER)/painn_md17.py runs/md17/ethanol.h5 runs/md17-ethanol
+	$(PAPER)/painn_botnet.py $(PUBLISHED)/botnet_3bpa_acac_ethanol
+	$(PAPER)/painn_ablations.py $(ETHANOL)
+	$(PAPER)/painn_torsion.py data/ferrocene/ferrocene-gfn2.h5 data/ferrocene/profile-gfn2.h5
+	$(PAPER)/painn_dipoles.py $(PUBLISHED)/qm9_geometries_128k/qm9_mp2_10000.npz \
+		$(PUBLISHED)/qm9_geometries_128k/qm9_noF_128744_geometries.npz
+	$(PAPER)/painn_polarizability.py $(PUBLISHED)/water_dipole_polarizability_sagpr \
+		$(PUBLISHED)/qm7x_100_dipole_polarizability
+
+runs/md17/ethanol.h5: | $(VENV)/.test
+	mkdir -p $(@D)
+	$(BIN)/equispec data convert md17 $(ETHANOL) -o $@
+
+runs/md17-ethanol/model: | runs/md17/ethanol.h5
+	$(TRAIN) configs/md17_ethanol.yaml -o $(@D)
 
 # Labels from first principles. LABEL_OPTIONS='--workers 16' or '--max-minutes 60', see docs/labelling.md
 label-more: $(VENV)/.test

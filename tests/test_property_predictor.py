@@ -74,6 +74,8 @@ def test_shapes_of_one_of_many_alike_and_of_ragged_structures(predictor: Predict
     write(tmp_path / "frames.xyz", molecules())
     assert_same(predictor.predict(tmp_path / "frames.xyz", names), ragged, 1e-6)  # the file has eight digits
     assert predictor.predict([], names)["energy"] == []
+    both = predictor.predict([tmp_path / "frames.xyz", molecule("CH4"), "O"], names)
+    assert len(both["energy"]) == 8
 
 
 @pytest.mark.parametrize("batch_atoms", [1, 13, 4000])

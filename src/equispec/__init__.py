@@ -3,6 +3,7 @@
     import equispec
     spectra = equispec.load("ck-tensor").spectrum("benzene.xyz")
     spectra.along([0, 0, 1])
+    equispec.load("runs/ethanol").predict("ethanol.xyz", ["energy", "forces"])["forces"]
 
 The names in `__all__` are the public surface; they are imported when first used, so that `import equispec` is quick.
 """

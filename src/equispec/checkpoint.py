@@ -177,8 +177,14 @@ def load_members(
             model.load_state_dict(own)
         except RuntimeError:
             raise InputError(f"{weights_file} does not fit the architecture in {folder / CONFIG}") from None
-        members.append(Checkpoint(model.to(device).eval(), config["metadata"], folder.resolve().name, digest[:12]))
+        members.append(Checkpoint(model.to(device).eval(), config["metadata"], _name(folder), digest[:12]))
     return members
+
+
+def _name(folder: Path) -> str:
+    """What to call a model: its folder, or that of the run it was made by."""
+    path = folder.resolve()
+    return path.parent.name if (path.parent / "config.yaml").is_file() else path.name
 
 
 def merge_models(folders: Sequence[Path], target: Path) -> str:

@@ -168,8 +168,8 @@ def as_atoms(structure: Structure) -> Atoms:
     return next(iter(frames(structure)))
 
 
-def frames(structures: Structure | Iterable[Atoms]) -> Iterator[Atoms]:
-    """One structure, all frames of a file, the structure of a SMILES, or the structures one by one."""
+def frames(structures: Structure | Iterable[Structure]) -> Iterator[Atoms]:
+    """One structure, all frames of a file, the structure of a SMILES, or those of several of these, one by one."""
     if isinstance(structures, Atoms):
         yield structures
     elif isinstance(structures, Path) or (
@@ -179,7 +179,8 @@ def frames(structures: Structure | Iterable[Atoms]) -> Iterator[Atoms]:
     elif isinstance(structures, str):
         yield atoms_from_smiles(structures)
     else:
-        yield from structures
+        for structure in structures:
+            yield from frames(structure)
 
 
 @dataclass

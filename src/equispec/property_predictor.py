@@ -72,11 +72,11 @@ class PropertyPredictor(Ensemble):
 
     def predict(
         self,
-        structures: Structure | Iterable[Atoms],
+        structures: Structure | Iterable[Structure],
         properties: Sequence[str] | None = None,
         batch_atoms: int = BATCH_ATOMS,
     ) -> Predictions:
-        """Properties of one structure, of all frames of a file, of a SMILES, or of many structures.
+        """Properties of one structure, of all frames of a file, of a SMILES, or of many of these.
 
         `properties`: names from `quantities`; None for all but the stress. Other arguments, warnings and errors as in
         `properties`, which yields the structures one by one where they are too many for the memory.

@@ -194,7 +194,7 @@ def alone_infinite(value: Tensor, graph: AtomGraph) -> Tensor:
     return value / (torch.bincount(graph.system) - 1).sign()
 
 
-class Stiff(torch.autograd.Function):
+class Spring(torch.autograd.Function):
     """½ x², whose gradient x forgets that it depends on x."""
 
     @staticmethod
@@ -209,9 +209,9 @@ class Stiff(torch.autograd.Function):
 
 def forgetful(value: Tensor, graph: AtomGraph) -> Tensor:
     """Plus springs whose second derivatives are lost."""
-    weight = torch.exp(-edge_vectors(graph).detach().norm(dim=1))
-    term = weight.round() * Stiff.apply(edge_vectors(graph).square().sum(1) - 1.0)
-    return value + 0.1 * sum_per_system(value.new_zeros(graph.n_atoms).index_add(0, graph.edge_index[0], term), graph)
+    d = edge_vectors(graph).norm(dim=1)
+    term = 0.01 * (1 - d / 4.0) ** 3 * Spring.apply(d - 1.0)
+    return value + sum_per_system(value.new_zeros(graph.n_atoms).index_add(0, graph.edge_index[0], term), graph)
 
 
 SYMMETRIES = {"rotation", "rotoinversion", "translation", "permutation", "batch"}
@@ -242,7 +242,7 @@ def test_a_broken_energy_is_found_out(tmp_path: Path, change: Change, expected: 
     assert expected <= wrong
     assert not wrong & kept
     assert all("breaks this rule" in result.text for result in failed(results))
-    assert all(np.isfinite(result.measured) for result in results)  # JSON knows no other numbers
+    json.dumps([result.measured for result in results], allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -336,8 +336,8 @@ def test_a_broken_polarizability_is_found_out(
 def test_numbers_too_large_for_single_precision_are_found_out(tmp_path: Path) -> None:
     predictor = sound(tmp_path)
     head = predictor.members[0].model.heads["energy"]
-    head.network[-1].bias += 300.0  # taken off again behind the network
-    head.mean -= 300.0
+    head.network[-1].bias += 3000.0  # taken off again behind the network
+    head.mean -= 3000.0
     assert names(failed(check_model(predictor))) == {"precision"}
 
 
@@ -383,9 +383,8 @@ def test_weights_that_are_no_numbers_are_found_out(tmp_path: Path) -> None:
     with torch.no_grad():
         model.backbone.embedding.weight[6] = torch.nan
     save_model(tmp_path / "model", model, {})
-    results = check_model(tmp_path / "model")
-    assert {"rotation", "batch", "isolated atom", "forces"} <= names(failed(results))
-    json.dumps([result.measured for result in results], allow_nan=False)
+    with pytest.raises(InputError, match="C6H6: the energy that the model gives is not a finite number"):
+        check_model(tmp_path / "model")
 
 
 def test_structures_clear_of_the_cutoff() -> None:
@@ -395,4 +394,4 @@ def test_structures_clear_of_the_cutoff() -> None:
         distances = np.linalg.norm(far.positions[:, None] - far.positions[len(far) // 2 :][:4][None], axis=2)
         assert np.abs(distances - radius).min() > 4e-3
         assert crystal.pbc.all()
-    assert recoloured(molecular_crystal(), [1, 14]).get_chemical_formula() == "H2Si2"
+    assert recoloured(molecular_crystal(), [1, 14]).numbers.tolist() == [1, 14, 1, 1]  # COH2

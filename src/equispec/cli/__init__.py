@@ -51,11 +51,12 @@ def equispec(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Core-electron excitation spectra from equivariant message-passing networks.
+    """Spectra, energies, forces and other properties of molecules from equivariant message-passing networks.
 
     \b
-    Example:
+    Examples:
       equispec xas benzene.xyz --plot benzene.png
+      equispec predict ethanol.xyz -m runs/ethanol --properties energy,forces
     """
 
 

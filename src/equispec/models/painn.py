@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from equispec.config import Config
 from equispec.features import FeatureWidths, NodeFeatures
-from equispec.graph import AtomGraph, edge_vectors
+from equispec.graph import AtomGraph, edge_vectors, tracing
 from equispec.nn.cutoff import cosine_cutoff
 from equispec.nn.edges import network_parts
 from equispec.nn.mlp import dense, mlp
@@ -79,7 +79,7 @@ class PaiNN(nn.Module):
     def edges(self, graph: AtomGraph) -> EdgePairs:
         """Unit vectors and radial basis of all edges; the cutoff multiplies the filter, its bias included."""
         edge_index, shift = graph.edge_index, graph.edge_shift
-        one = None if torch.compiler.is_compiling() else one_of_each_pair(edge_index, shift)
+        one = None if tracing() else one_of_each_pair(edge_index, shift)
         if one is not None:
             edge_index = edge_index[:, one]
             graph = replace(graph, edge_index=edge_index, edge_shift=shift[one])

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from equispec.graph import tracing
+
 # A tile's arrays of [edges, features] floats should stay in the second-level cache: 512 edges at 128 features.
 TILE_ELEMENTS = 65536
 
@@ -37,7 +39,7 @@ def sum_messages(
     Without gradients the edges are worked off in tiles that stay in the cache; with gradients the messages are kept for
     the backward pass anyway, and a compiler does its own tiling.
     """
-    whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or edges.basis.is_cuda
+    whole = torch.is_grad_enabled() or tracing() or edges.basis.is_cuda
     totals: tuple[Tensor, ...] = ()
     for tile in [edges] if whole else edges.tiles(max(TILE_ELEMENTS // features, 32)):
         messages = message(tile)

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from equispec.graph import tracing
+
 # Edges x features of a range: its arrays stay in the third-level cache, and starting an operation on them costs little.
 TILE_ELEMENTS = 131072
 
@@ -70,7 +72,7 @@ def tiles(
     """Ranges of pairs that are worked off at once: all of them for a compiler and where there is no small cache."""
     ways, pairs = receiver.shape
     size = max(TILE_ELEMENTS // features, 32) // ways
-    if receiver.device.type != "cpu" or torch.compiler.is_compiling():
+    if receiver.device.type != "cpu" or tracing():
         size = max(pairs, 1)
     plane = n_atoms * torch.arange(3, device=receiver.device)[:, None]
 

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx
 
+from equispec.graph import tracing
 from equispec.nn.pairs import EdgePairs, Tile
 
 Tiles = tuple[Tile, ...]
@@ -43,7 +44,7 @@ def vector_messages(
     gated: Planes | None,
 ) -> tuple[Float[Tensor, "atoms F"], Planes]:
     """Δs and Δv. Rows of `filters`: W_s, W_vs and, with `gated` (g = φ_vv ⊙ v), W_vv; the last column is the bias."""
-    sums = _plain_sums if torch.compiler.is_compiling() else _Sums.apply
+    sums = _plain_sums if tracing() else _Sums.apply
     return sums(edges.tiles, edges.direction, edges.basis, filters, phi_s, phi_vs, gated)  # type: ignore[return-value]
 
 
@@ -171,8 +172,7 @@ def _second(
     direction, basis, filters, phi_s, phi_vs, gated, grad_s, grad_v = arguments
     filters_t = tangents[2]
     direction_t, basis_t, _, phi_s_t, phi_vs_t, gated_t = (
-        torch.zeros_like(x) if t is None and x is not None else t
-        for x, t in zip(arguments[:6], tangents, strict=True)
+        torch.zeros_like(x) if t is None and x is not None else t for x, t in zip(arguments[:6], tangents, strict=True)
     )
     n, features = phi_s.shape
     ways = direction.shape[1]
@@ -232,7 +232,9 @@ def _plain_second(
     *inputs, grad_s, grad_v = arguments
     given = [x for x in inputs if x is not None]
     # arguments that need no gradient are given one here, so that all can be asked for
-    given, grads = ([x if x.requires_grad else x.detach().requires_grad_() for x in y] for y in (given, (grad_s, grad_v)))
+    given, grads = (
+        [x if x.requires_grad else x.detach().requires_grad_() for x in y] for y in (given, (grad_s, grad_v))
+    )
     gated = given[5] if len(given) > 5 else None
     gradient = torch.autograd.grad(_plain_sums(tiles, *given[:5], gated), given, grads, create_graph=True)
     known = [(value, t) for value, t in zip(gradient, tangents, strict=False) if t is not None]

@@ -70,9 +70,9 @@ class Dynamics:
     @property
     def words(self) -> str:
         """What must be the same where a trajectory is continued, in words."""
+        temperature = "" if self.temperature is None else f" {self.temperature:g} K"
         thermostat = f" friction {self.friction:g} 1/ps" if self.ensemble == "langevin" else ""
-        temperature = "own velocities" if self.temperature is None else f"{self.temperature:g} K"
-        return f"{self.ensemble} {temperature}{thermostat} dt {self.timestep:g} fs seed {self.seed}"
+        return f"{self.ensemble}{temperature}{thermostat} dt {self.timestep:g} fs seed {self.seed}"
 
 
 Report = Callable[[Sample], None]

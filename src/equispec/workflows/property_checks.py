@@ -11,6 +11,7 @@ from ase import Atoms
 from jaxtyping import Float
 
 from equispec.derivatives import jacobian
+from equispec.errors import InputError
 from equispec.predict import Predictor
 from equispec.quantities import QUANTITIES
 from equispec.workflows.check_result import (
@@ -110,17 +111,20 @@ def _permuted(probe: PropertyProbe) -> dict[str, float]:
 def _independence(probe: PropertyProbe) -> list[CheckResult]:
     alone = [probe.answers([atoms])[0] for atoms in probe.molecules.values()]
     sentence = "A molecule has the same properties alone and among others in a batch: largest difference"
-    isolated = probe.answers(Atoms(numbers=[z]) for z in probe.elements)
-    finite = all(np.isfinite(value).all() for values in isolated for value in values.values())
-    if "forces" in probe.names:
-        pull = max(probe.size("forces", values["forces"]) for values in isolated)
-        text = f"An atom by itself has finite properties and feels no force: {short(pull)} of the largest force."
-    else:
-        pull, text = 0.0, "An atom by itself has finite properties."
-    return [
-        differing("batch", probe.unlike(probe.home, alone), sentence),
-        judged("isolated atom", pull if finite else np.inf, EXACT, text),
-    ]
+    return [differing("batch", probe.unlike(probe.home, alone), sentence), _isolated(probe)]
+
+
+def _isolated(probe: PropertyProbe) -> CheckResult:
+    """Atoms of every element, each without neighbours."""
+    name, begin = "isolated atom", "An atom by itself has finite properties"
+    try:
+        found = probe.answers(Atoms(numbers=[z]) for z in probe.elements)
+    except InputError as error:  # properties that are no numbers are refused
+        return judged(name, np.inf, EXACT, f"{begin}, but not so here ({error}).")
+    if "forces" not in probe.names:
+        return judged(name, 0.0, EXACT, f"{begin}.")
+    pull = max(probe.size("forces", values["forces"]) for values in found)
+    return judged(name, pull, EXACT, f"{begin} and feels no force: {short(pull)} of the largest force.")
 
 
 def _smoothness(probe: PropertyProbe) -> list[CheckResult]:

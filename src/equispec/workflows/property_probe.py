@@ -1,7 +1,7 @@
 """What a model of properties says of small structures, how large its numbers are, and their slopes by differences."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,10 +57,12 @@ class PropertyProbe:
         """The properties of structures, evaluated together."""
         return [found.values for found in self.predictor.properties(structures, names or self.names)]
 
-    def unlike(self, found: Sequence[Values], expected: Sequence[Values]) -> dict[str, float]:
+    def unlike(self, found: Sequence[Values], expected: Sequence[Mapping[str, ArrayLike]]) -> dict[str, float]:
         """Largest difference of every property that is expected, in units of its scale."""
         return {
-            name: max(self.size(name, one[name] - other[name]) for one, other in zip(found, expected, strict=True))
+            name: max(
+                self.size(name, np.subtract(one[name], other[name])) for one, other in zip(found, expected, strict=True)
+            )
             for name in expected[0]
         }
 
