@@ -20,8 +20,9 @@ from equispec.checkpoint import (
     save_model,
 )
 from equispec.errors import ConfigError, InputError
-from equispec.model import Model, ModelConfig, build
+from equispec.model import Model, ModelConfig, build, parameter_count
 from equispec.predict import load
+from property_models import STATISTICS, property_model
 
 GRID = {"start": 284.0, "stop": 300.0, "n": 9}
 
@@ -134,6 +135,43 @@ def test_merged_ensemble_averages_its_members(tmp_path: Path) -> None:
     assert np.abs(load([str(f) for f in folders]).spectrum(ethanol).tensor - together).max() < 1e-6
     with pytest.raises(InputError, match="ensemble of 3"):
         load_model(tmp_path / "ensemble")
+
+
+def test_merged_models_of_properties_average_their_predictions(tmp_path: Path) -> None:
+    training = {"split": {"train": [1]}, "data_sha256": "x", "epoch": 3, "config": {"train": {"seed": 0}}}
+    learned = {**STATISTICS, "labels": {"energy": 1, "forces": 1}}
+    heads = ({"name": "energy"}, {"name": "dipole"})
+    folders = [tmp_path / f"m{i}" for i in range(3)]
+    for i, each in enumerate(folders):
+        made = property_model(heads, i)
+        made.heads["energy"].mean += 100.0 * i  # constants differ from member to member
+        save_model(each, made, {"statistics": learned, "data": {"method": "here"}, "training": training})
+    merge_models(folders, tmp_path / "ensemble")
+    ethanol = molecule("CH3CH2OH")
+    singles = [load(each).predict(ethanol) for each in folders]
+    together = load(tmp_path / "ensemble").predict(ethanol)
+    for name in ("energy", "forces", "dipole"):
+        np.testing.assert_allclose(together[name], np.mean([single[name] for single in singles], axis=0), atol=1e-10)
+    assert together.spread["energy"][0] > 100
+    merged = load_members(tmp_path / "ensemble")[0].metadata
+    assert merged["data"] == {"method": "here"}
+    assert merged["statistics"] == learned
+    assert merged["parameters"] == 3 * parameter_count(property_model(heads))
+    assert merged["training"]["members"] == 3 * [{"seed": 0, "epoch": 3}]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [({"energy": 1}, "m1 learned energy, .*m0 energy, forces: they cannot"), (None, "m1 learned no property, .*m0 en")],
+)
+def test_members_must_have_learned_the_same_properties(tmp_path: Path, labels, message: str) -> None:
+    training = {"split": {"train": [1]}, "data_sha256": "x", "epoch": 3, "config": {"train": {"seed": 0}}}
+    for i, known in enumerate(({"energy": 1, "forces": 1}, labels)):
+        statistics = {**STATISTICS, **({"labels": known} if known else {})}
+        save_model(tmp_path / f"m{i}", property_model(seed=i), {"statistics": statistics, "training": training})
+    with pytest.raises(InputError, match=message):
+        merge_models([tmp_path / "m0", tmp_path / "m1"], tmp_path / "ensemble")
+    assert not (tmp_path / "ensemble").exists()
 
 
 def test_ensemble_of_models_that_do_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def made(backbone: dict, *heads: dict) -> Model:
     ("backbone", "heads", "message"),
     [
         (PAINN, [{**SQUARE, "cutoff": 4.1}], "cutoff of 4.1 Å, beyond the 4 Å"),
-        (PAINN, [SQUARE, SQUARE], "more than one head predicts absorption_tensor"),
+        (PAINN, [SQUARE, SQUARE], "head 'square-tensor' appears twice"),
         (PAINN, [{"name": "dyad-tensor"}], "needs dyad features, which backbone 'painn' does not provide"),
         ({**PAINN, "name": ["painn"]}, [SQUARE], r"unknown name \['painn'\]; known names: painn"),
         ({**PAINN, "vectors": False}, [SQUARE], "needs vector features"),

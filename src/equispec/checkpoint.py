@@ -184,7 +184,7 @@ def load_members(
 def _name(folder: Path) -> str:
     """What to call a model: its folder, or that of the run it was made by."""
     path = folder.resolve()
-    return path.parent.name if (path.parent / "config.yaml").is_file() else path.name
+    return path.parent.name if path.name == "model" and (path.parent / "config.yaml").is_file() else path.name
 
 
 def merge_models(folders: Sequence[Path], target: Path) -> str:

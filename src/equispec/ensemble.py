@@ -68,7 +68,11 @@ class Ensemble:
 
         Elements, size, charge, spin and periodicity, and of a calibrated model bonded elements and lengths of bonds.
         """
-        return list(self._remarks(atoms, np.zeros(0, np.int64)).sentences)
+        return list(self._remarks(atoms, self._absorbers(atoms)).sentences)
+
+    def _absorbers(self, atoms: Atoms) -> Int[np.ndarray, "sites"]:
+        """The atoms whose spectra the model predicts: none, unless a subclass knows some."""
+        return np.zeros(0, np.int64)
 
     def _remarks(self, atoms: Atoms, sites: Int[np.ndarray, "sites"]) -> Remarks:
         """The concerns, and which of the `sites` they are about."""

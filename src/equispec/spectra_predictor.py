@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from equispec.checkpoint import Checkpoint
@@ -56,6 +56,11 @@ class SpectraPredictor(Ensemble):
     def directional(self) -> bool:
         """Whether the model takes one direction at a time, so that its tensor is put together from six directions."""
         return self.members[0].model.directional
+
+    def _absorbers(self, atoms: Atoms) -> Int[np.ndarray, "sites"]:
+        if not any(hasattr(head, "edge") for head in self.members[0].model.config.heads):
+            return super()._absorbers(atoms)
+        return np.flatnonzero(atoms.numbers == EDGES[self.edge].z)
 
     def spectrum(
         self, structure: Structure, edge: str | None = None, sites: Sequence[int] | None = None

@@ -186,7 +186,7 @@ def test_run_may_start_from_a_model_but_not_from_one_that_saw_its_test_molecules
         assert torch.allclose(value, first.model.get_parameter(name), atol=1e-6), name
     split = first.metadata["training"]["split"]
     seen = sorted([*split["train"], *split["valid"]])
-    assert second.metadata["training"]["initial"] == {"model": "model", "hash": first.hash, "seen": seen}
+    assert second.metadata["training"]["initial"] == {"model": finished.name, "hash": first.hash, "seen": seen}
 
     other = ["data.split={seed: 1, valid: 0.25, test: 0.25}"]
     for initial in (finished, tmp_path / "next"):

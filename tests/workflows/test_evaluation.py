@@ -182,7 +182,7 @@ def test_ensembles_are_tested_on_what_no_member_has_seen(tensor_model: Trained, 
     alone = evaluate(narrow, tensor_model.store)
     np.testing.assert_allclose(both.predicted, alone.predicted, rtol=1e-5, atol=1e-6)
     assert both.model["members"] == 2
-    assert "# Evaluation of model, narrow, an ensemble of 2\n" in markdown(both)
+    assert "# Evaluation of run, narrow, an ensemble of 2\n" in markdown(both)
 
 
 def test_molecules_outside_the_domain_are_counted(tensor_model: Trained, tmp_path: Path) -> None:

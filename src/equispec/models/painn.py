@@ -79,7 +79,7 @@ class PaiNN(nn.Module):
     def edges(self, graph: AtomGraph) -> EdgePairs:
         """Unit vectors and radial basis of all edges; the cutoff multiplies the filter, its bias included."""
         edge_index, shift = graph.edge_index, graph.edge_shift
-        one = None if tracing() else one_of_each_pair(edge_index, shift)
+        one = None if tracing() else one_of_each_pair(edge_index, shift, graph.n_atoms)
         if one is not None:
             edge_index = edge_index[:, one]
             graph = replace(graph, edge_index=edge_index, edge_shift=shift[one])

@@ -41,11 +41,14 @@ class EdgePairs:
 
 
 def one_of_each_pair(
-    edge_index: Int[Tensor, "2 edges"], edge_shift: Float[Tensor, "edges 3"]
+    edge_index: Int[Tensor, "2 edges"], edge_shift: Float[Tensor, "edges 3"], n_atoms: int
 ) -> Int[Tensor, "pairs"] | None:
-    """Indices of one edge of each pair i <- j, j <- i (of opposite shifts); None if any edge lacks its mirror image."""
+    """Indices of one edge of each pair i <- j, j <- i (of opposite shifts).
+
+    None if any edge lacks its mirror image, or if edges are not in the order of the neighbour lists.
+    """
     edge, mirrored = edge_index, edge_index.flip(0)
-    radix = [int(edge_index.max()) + 1 if edge_index.numel() else 1] * 2
+    radix = [n_atoms, n_atoms]
     if edge_shift.any():
         image = edge_shift.round().long().T
         reach = int(image.abs().max())
@@ -54,7 +57,7 @@ def one_of_each_pair(
     own, other = _number(edge, radix), _number(mirrored, radix)
     kept = own < other
     first, second = own[kept], other[~kept]
-    if first.shape != second.shape or not torch.equal(first.sort().values, second.sort().values):
+    if first.shape != second.shape or not torch.equal(first, second.sort().values):
         return None
     return kept.nonzero()[:, 0]
 

@@ -97,73 +97,75 @@ class _Sums(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_s: Tensor, grad_v: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        wanted = _wanted(ctx)
-        return None, *_Gradient.apply(ctx.tiles, wanted[:3], *ctx.saved_tensors, grad_s, grad_v)  # type: ignore[misc]
+        gradient = _Gradient.apply if torch.is_grad_enabled() else _gradient
+        return None, *gradient(ctx.tiles, _wanted(ctx), *ctx.saved_tensors, grad_s, grad_v)  # type: ignore[misc]
 
 
 class _Gradient(Function):
-    """The gradient of ⟨grad_s, Δs⟩ + ⟨grad_v, Δv⟩ by directions, basis, filters (where wanted), φ_s, φ_vs and g."""
+    """`_gradient`, which can be differentiated."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        tiles: Tiles,
-        wanted: list[bool],
-        direction: Tensor,
-        basis: Tensor,
-        filters: Tensor,
-        phi_s: Tensor,
-        phi_vs: Tensor,
-        gated: Tensor | None,
-        grad_s: Tensor,
-        grad_v: Tensor,
-    ) -> tuple[Tensor | None, ...]:
+    def forward(ctx: Any, tiles: Tiles, wanted: tuple[bool, ...], *arguments: Any) -> tuple[Tensor | None, ...]:
         ctx.tiles = tiles
-        ctx.save_for_backward(direction, basis, filters, phi_s, phi_vs, gated, grad_s, grad_v)
+        ctx.save_for_backward(*arguments)
         ctx.set_materialize_grads(False)
-        n, features = phi_s.shape
-        ways = direction.shape[1]
-        grad_s, grad_v = grad_s.contiguous(), grad_v.contiguous()
-        d_direction, d_basis, d_filters = (
-            torch.empty_like(x) if asked else None for x, asked in zip((direction, basis, filters), wanted, strict=True)
-        )
-        d_s, d_vs = phi_s.new_zeros(n, features), phi_s.new_zeros(n, features)
-        d_gated = None if gated is None else phi_s.new_zeros(3, n, features)
-        if d_filters is not None:
-            d_filters.zero_()
-        for tile in tiles:
-            part = slice(tile.first, tile.last)
-            u, b = direction[:, :, part, None], basis[:, part]
-            w_s, w_vs, *w_vv = _filters(b, filters, features)
-            d_w = b.new_empty(b.shape[1], len(filters))
-            d_w_s, d_w_vs, *d_w_vv = d_w.split(features, 1)
-            g_s, g_v = _take(grad_s, tile.receiver, ways), _take(grad_v, tile.receiver, ways)
-            along = _along(u, g_v)
-            _products(d_w_s, (g_s, _take(phi_s, tile.sender, ways)))
-            gate = _take(phi_vs, tile.sender, ways)
-            _products(d_w_vs, (along, gate))
-            if d_direction is not None:
-                torch.sum(g_v * gate.mul_(w_vs), 3, out=d_direction[:, :, part])
-            _put(d_s, tile.sender, g_s.mul_(w_s))
-            _put(d_vs, tile.sender, along.mul_(w_vs))
-            if gated is not None:
-                _products(d_w_vv[0], (g_v, _take(gated, tile.sender, ways)))
-                _put(d_gated, tile.sender_rows, g_v.mul_(w_vv[0]))
-            if d_basis is not None:
-                torch.mm(filters.T, d_w.T, out=d_basis[:, part])
-            if d_filters is not None:
-                d_filters.addmm_(d_w.T, b.T)
-        return d_direction, d_basis, d_filters, d_s, d_vs, d_gated
+        return _gradient(tiles, wanted, *arguments)
 
     @staticmethod
     def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         if torch.is_grad_enabled():
             return None, None, *_plain_second(ctx.tiles, ctx.saved_tensors, tangents)
-        return None, None, *_second(ctx.tiles, _wanted(ctx)[:3], ctx.saved_tensors, tangents)
+        return None, None, *_second(ctx.tiles, _wanted(ctx), ctx.saved_tensors, tangents)
+
+
+def _gradient(
+    tiles: Tiles,
+    wanted: tuple[bool, ...],
+    direction: Tensor,
+    basis: Tensor,
+    filters: Tensor,
+    phi_s: Tensor,
+    phi_vs: Tensor,
+    gated: Tensor | None,
+    grad_s: Tensor,
+    grad_v: Tensor,
+) -> tuple[Tensor | None, ...]:
+    """The gradient of ⟨grad_s, Δs⟩ + ⟨grad_v, Δv⟩ by directions, basis, filters (where wanted), φ_s, φ_vs and g."""
+    n, features = phi_s.shape
+    ways = direction.shape[1]
+    grad_s, grad_v = grad_s.contiguous(), grad_v.contiguous()
+    d_direction, d_basis, d_filters = _zeros_where(wanted, direction, basis, filters)
+    d_s, d_vs = phi_s.new_zeros(n, features), phi_s.new_zeros(n, features)
+    d_gated = phi_s.new_zeros(3, n, features)
+    for tile in tiles:
+        part = slice(tile.first, tile.last)
+        u, b = direction[:, :, part, None], basis[:, part]
+        w_s, w_vs, *w_vv = _filters(b, filters, features)
+        d_w = b.new_empty(b.shape[1], len(filters))
+        d_w_s, d_w_vs, *d_w_vv = d_w.split(features, 1)
+
+        g, x = _take(grad_s, tile.receiver, ways), _take(phi_s, tile.sender, ways)
+        _products(d_w_s, (g, x))
+        _put(d_s, tile.sender, g.mul_(w_s))
+
+        g, x = _take(grad_v, tile.receiver, ways), _take(phi_vs, tile.sender, ways)
+        along = _along(u, g)
+        _products(d_w_vs, (along, x))
+        _put(d_vs, tile.sender, along.mul_(w_vs))
+        if d_direction is not None:
+            torch.sum(g * x.mul_(w_vs), 3, out=d_direction[:, :, part])
+        if gated is not None:
+            _products(d_w_vv[0], (g, _take(gated, tile.sender, ways)))
+            _put(d_gated, tile.sender_rows, g.mul_(w_vv[0]))
+        if d_basis is not None:
+            torch.mm(filters.T, d_w.T, out=d_basis[:, part])
+        if d_filters is not None:
+            d_filters.addmm_(d_w.T, b.T)
+    return d_direction, d_basis, d_filters, d_s, d_vs, None if gated is None else d_gated
 
 
 def _second(
-    tiles: Tiles, wanted: list[bool], arguments: tuple[Any, ...], tangents: tuple[Tensor | None, ...]
+    tiles: Tiles, wanted: tuple[bool, ...], arguments: tuple[Any, ...], tangents: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, ...]:
     """The gradient of Σ ⟨tangent, gradient⟩ by all arguments of the gradient; a tangent None stands for zero.
 
@@ -177,9 +179,7 @@ def _second(
     n, features = phi_s.shape
     ways = direction.shape[1]
     phi_s_t, phi_vs_t, grad_s, grad_v = (x.contiguous() for x in (phi_s_t, phi_vs_t, grad_s, grad_v))
-    d_direction, d_basis, d_filters = (
-        torch.zeros_like(x) if asked else None for x, asked in zip((direction, basis, filters), wanted, strict=True)
-    )
+    d_direction, d_basis, d_filters = _zeros_where(wanted, direction, basis, filters)
     d_s, d_vs, d_grad_s = (phi_s.new_zeros(n, features) for _ in range(3))
     d_gated, d_grad_v = (phi_s.new_zeros(3, n, features) for _ in range(2))
     for tile in tiles:
@@ -265,10 +265,10 @@ def _along(u: Tensor, v: Tensor) -> Tensor:
 
 
 def _products(out: Tensor, *factors: tuple[Tensor, Tensor]) -> None:
-    """Σ a ⊙ b over all axes but the last two and over the pairs (a, b), into `out` [pairs, F]."""
-    pairs = [two for a, b in factors for two in zip(_layers(a), _layers(b), strict=True)]
-    torch.mul(*pairs[0], out=out)
-    for a, b in pairs[1:]:
+    """Σ a ⊙ b over all axes but the last two and over the factors (a, b), into `out` [pairs, F]."""
+    terms = [two for a, b in factors for two in zip(_layers(a), _layers(b), strict=True)]
+    torch.mul(*terms[0], out=out)
+    for a, b in terms[1:]:
         out.addcmul_(a, b)
 
 
@@ -276,17 +276,23 @@ def _layers(x: Tensor) -> tuple[Tensor, ...]:
     return x.view(-1, *x.shape[-2:]).unbind()
 
 
-def _wanted(ctx: FunctionCtx) -> list[bool]:
-    """For each tensor argument, whether the backward pass under way asks for its gradient.
+def _zeros_where(wanted: tuple[bool, ...], *like: Tensor) -> list[Tensor | None]:
+    return [torch.zeros_like(x) if asked else None for asked, x in zip(wanted, like, strict=True)]
+
+
+def _wanted(ctx: FunctionCtx) -> tuple[bool, ...]:
+    """Whether the backward pass under way asks for the gradients by directions, basis and filters.
 
     `ctx.needs_input_grad` tells whether any could: forces would pay for gradients of the weights.
     """
+    return tuple(_executed(node) for node, _ in ctx.next_functions[:3])  # type: ignore[attr-defined]
+
+
+def _executed(node: Any) -> bool:
     asked = getattr(torch._C, "_will_engine_execute_node", None)
-
-    def wanted(node: Any) -> bool:
-        if node is None:
-            return False
-        # of leaves the engine does not tell
-        return asked is None or "AccumulateGrad" in node.name() or asked(node)
-
-    return [wanted(node) for node, _ in ctx.next_functions]  # type: ignore[attr-defined]
+    if node is None or asked is None:
+        return node is not None
+    try:
+        return asked(node)
+    except RuntimeError:  # of leaves the engine does not tell
+        return True

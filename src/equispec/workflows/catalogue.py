@@ -52,8 +52,9 @@ class ModelDescription:
     @property
     def quantities(self) -> list[str]:
         """Names of the properties of structures and of atoms that it predicts, derivatives included; no spectra."""
-        outputs = [name for name in self.config["units"] if name in QUANTITIES and QUANTITIES[name].scope != "site"]
-        return [*outputs, *(FROM_ENERGY if "energy" in outputs else ())]
+        outputs = self.config["units"]
+        derived = FROM_ENERGY if "energy" in outputs else ()
+        return [name for name, q in QUANTITIES.items() if q.scope != "site" and (name in outputs or name in derived)]
 
     @property
     def predicts(self) -> str:

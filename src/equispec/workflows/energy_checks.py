@@ -30,13 +30,15 @@ def check_energy(probe: PropertyProbe) -> list[CheckResult]:
 
 
 def _forces(probe: PropertyProbe) -> CheckResult:
-    """F = -∂E/∂r, for every coordinate of a molecule and of a crystal."""
+    """F = -∂E/∂r, for every atom of a molecule and of a crystal along a direction of its own."""
     worst = 0.0
     for atoms in (probe.clear(probe.molecules["alanine"]), probe.crystal):
         n = len(atoms)
-        slopes = probe.slopes([displaced(atoms, d) for d in np.eye(3 * n).reshape(-1, n, 3)], "energy", NUDGE)
+        axes = some_direction(n)
+        axes /= np.linalg.norm(axes, axis=1, keepdims=True)
+        slopes = probe.slopes([displaced(atoms, np.eye(n)[:, [i]] * axes) for i in range(n)], "energy", NUDGE)
         forces = probe.answers([atoms], ["forces"])[0]["forces"]
-        worst = max(worst, probe.size("forces", forces + slopes.reshape(n, 3)))
+        worst = max(worst, probe.size("forces", (forces * axes).sum(axis=1) + slopes))
     text = f"Forces are minus the slope of the energy: largest difference {short(worst)} of the largest force."
     return judged("forces", worst, _resolved(probe, NUDGE, probe.scales["forces"]), text)
 
