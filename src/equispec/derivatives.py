@@ -39,8 +39,7 @@ def evaluate(model: Model, graph: AtomGraph, names: Sequence[str], create_graph:
     with torch.enable_grad():
         graph, variables = _differentiable(graph, wanted)
         found = model(graph)
-        gradients = torch.autograd.grad(found["energy"].sum(), list(variables.values()), create_graph=create_graph)
-    gradient = dict(zip(variables, gradients, strict=True))
+        gradient = _gradient(found["energy"].sum(), variables, create_graph)
     if "forces" in wanted:
         found["forces"] = -gradient["forces"]
     if "stress" in wanted:
@@ -48,6 +47,16 @@ def evaluate(model: Model, graph: AtomGraph, names: Sequence[str], create_graph:
         stress = gradient["stress"] / torch.where(volume > 0, volume, torch.nan)[:, None, None]
         found["stress"] = 0.5 * (stress + stress.mT)
     return {name: found[name] if create_graph else found[name].detach() for name in names}
+
+
+def _gradient(energy: Tensor, variables: dict[str, Tensor], create_graph: bool) -> dict[str, Tensor]:
+    """∂E/∂(variable), zero where the energy depends on none: atoms without neighbours."""
+    if not energy.requires_grad:
+        return {name: torch.zeros_like(variable) for name, variable in variables.items()}
+    found = torch.autograd.grad(
+        energy, list(variables.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(variables, found, strict=True))
 
 
 def _differentiable(graph: AtomGraph, wanted: Sequence[str]) -> tuple[AtomGraph, dict[str, Tensor]]:

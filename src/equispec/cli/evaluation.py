@@ -104,14 +104,15 @@ def _evaluate_spectra(model: list[str], data: Path, split: str, report: Path | N
 
 
 def check(model: Models, json: Json = False) -> None:
-    """Check symmetries, signs, batching and smoothness.
+    """Check symmetries, forces against the energy, signs, batching and smoothness.
 
     Every check is one line that says what was measured, in double precision, and what is allowed. The exit code is 1
     if the model breaks a promise.
 
     \b
-    Example:
+    Examples:
       equispec check ck-tensor
+      equispec check runs/md17-ethanol
     """
     from equispec.workflows.checks import check_model, failed
 
