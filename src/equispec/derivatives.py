@@ -13,6 +13,7 @@ from torch import Tensor
 from equispec.errors import InputError
 from equispec.graph import AtomGraph
 from equispec.model import Model
+from equispec.quantities import QUANTITIES
 
 FROM_ENERGY = ("forces", "stress")
 
@@ -44,8 +45,9 @@ def evaluate(model: Model, graph: AtomGraph, names: Sequence[str], create_graph:
         found["forces"] = -gradient["forces"]
     if "stress" in wanted:
         volume = torch.linalg.det(graph.cell.detach()).abs()
-        stress = gradient["stress"] / torch.where(volume > 0, volume, torch.nan)[:, None, None]
-        found["stress"] = 0.5 * (stress + stress.mT)
+        stress = gradient["stress"] / torch.where(volume > 0, volume, 1.0)[:, None, None]
+        # nan from outside: a quotient by nan would spoil the gradients of all other structures
+        found["stress"] = torch.where((volume > 0)[:, None, None], 0.5 * (stress + stress.mT), torch.nan)
     return {name: found[name] if create_graph else found[name].detach() for name in names}
 
 
@@ -84,7 +86,7 @@ def jacobian(model: Model, graph: AtomGraph, name: str) -> Float[Tensor, "..."]:
         value = evaluate(model, replace(graph, pos=pos), [name], create_graph=True)[name]
         flat = value.reshape(-1)
         rows = [torch.autograd.grad(entry, pos, retain_graph=True)[0] for entry in flat]
-    axes = value.shape if name == "forces" else value.shape[1:]
+    axes = value.shape if QUANTITIES[name].scope == "atom" else value.shape[1:]
     return torch.stack(rows).reshape(*axes, *pos.shape)
 
 

@@ -22,16 +22,14 @@ def neighbor_list(
     box = cell.detach().cpu().double().numpy()
     # vesin searches in at most 1e5 cells and dies (SIGFPE) where a flat or long structure would need more
     span = max(np.ptp(points, axis=0).max(initial=0.0), np.linalg.norm(box, axis=1).max()) if len(points) else 0.0
-    i, j, shift = vesin.NeighborList(cutoff=max(cutoff, span / 200), full_list=True).compute(
-        points=points, box=box, periodic=pbc.cpu().numpy(), quantities="ijS"
+    i, j, shift, vectors = vesin.NeighborList(cutoff=max(cutoff, span / 200), full_list=False).compute(
+        points=points, box=box, periodic=pbc.cpu().numpy(), quantities="ijSD"
     )
     # vesin includes d == cutoff, and here more
-    vectors = points[j] - points[i] + shift @ box
     inside = np.einsum("ea,ea->e", vectors, vectors) < cutoff**2
-    return _sorted(
-        torch.as_tensor(np.stack([i, j])[:, inside].astype(np.int64), device=pos.device),
-        torch.as_tensor(shift[inside].astype(np.float64), device=pos.device).to(pos.dtype),
-    )
+    one_way = torch.as_tensor(np.stack([i[inside], j[inside]]).astype(np.int64), device=pos.device)
+    image = torch.as_tensor(shift[inside], device=pos.device).to(pos.dtype)
+    return _sorted(torch.cat([one_way, one_way.flip(0)], dim=1), torch.cat([image, -image]), len(pos))
 
 
 def neighbor_list_batch(
@@ -68,7 +66,7 @@ def neighbor_list_batch(
     near[:, (shifts == 0).all(-1)] &= ~torch.eye(width, dtype=torch.bool, device=pos.device)
     s, k, i, j = near.nonzero(as_tuple=True)
     edge_index = torch.stack([first[s] + i, first[s] + j])
-    return _sorted(edge_index, shifts[k] + home[edge_index[0]] - home[edge_index[1]])
+    return _sorted(edge_index, shifts[k] + home[edge_index[0]] - home[edge_index[1]], len(pos))
 
 
 def _image_shifts(reciprocal: Tensor, cutoff: float) -> Tensor:
@@ -79,11 +77,26 @@ def _image_shifts(reciprocal: Tensor, cutoff: float) -> Tensor:
     return torch.cartesian_prod(*ranges)
 
 
-def _sorted(edge_index: Tensor, shift: Tensor) -> EdgeList:
-    """Sort by receiver, then sender, then shift: the same order whichever search found the pairs."""
-    order = np.lexsort((*shift.cpu().numpy().T[::-1], edge_index[1].cpu().numpy(), edge_index[0].cpu().numpy()))
-    order = torch.as_tensor(order, device=edge_index.device)
-    return edge_index[:, order], shift[order]
+def _sorted(edge_index: Tensor, shift: Tensor, n_atoms: int) -> EdgeList:
+    order = edge_order(edge_index, shift, n_atoms)
+    return edge_index.index_select(1, order), shift.index_select(0, order)
+
+
+def edge_order(
+    edge_index: Int[Tensor, "2 edges"], shift: Float[Tensor, "edges 3"], n_atoms: int
+) -> Int[Tensor, "edges"]:
+    """The permutation that sorts edges by receiver, then sender, then shift: the order of all lists made here."""
+    atoms = edge_index[0] * n_atoms + edge_index[1]
+    if not shift.any():
+        return torch.argsort(atoms)
+    by_image = torch.argsort(image_numbers(shift))
+    return by_image[torch.argsort(atoms[by_image], stable=True)]
+
+
+def image_numbers(shift: Float[Tensor, "edges 3"]) -> Float[Tensor, "edges"]:
+    """Whole numbers in the order of the shifts; opposite shifts have opposite numbers."""
+    base = 2 * float(shift.abs().max()) + 1 if shift.numel() else 1.0
+    return shift.double() @ shift.new_tensor([base**2, base, 1.0], dtype=torch.float64)
 
 
 def nearest_neighbors(

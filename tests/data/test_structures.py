@@ -133,3 +133,13 @@ def test_without_rdkit_the_message_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(InputError, match=r"pip install 'equispec\[chem\]'"):
         atoms_from_smiles("C")
+
+
+def test_a_blank_line_between_frames_hides_nothing(tmp_path):
+    """ASE stops there without a word; the frames behind it must not be lost silently."""
+    frame = "1\nfirst\nH 0 0 0\n"
+    (tmp_path / "two.xyz").write_text(f"{frame}\n{frame}")
+    with pytest.raises(InputError, match=r"two.xyz, frame 2: an empty frame or blank line .* \(line 4\)"):
+        list(read_structures(tmp_path / "two.xyz"))
+    (tmp_path / "end.xyz").write_text(f"{frame}{frame}\n\n")
+    assert len(list(read_structures(tmp_path / "end.xyz"))) == 2

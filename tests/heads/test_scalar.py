@@ -110,6 +110,15 @@ def test_an_intensive_property_keeps_its_mean() -> None:
     assert float(head.scale[0]) == pytest.approx(np.std([-7.0, -6.0, -8.0]))
 
 
+def test_a_sum_may_keep_the_mean_of_the_structures() -> None:
+    """Orbital energies do not grow with the molecule, even where they are read out as a sum over its atoms."""
+    head = silent(ScalarHead(ScalarConfig.parse({"targets": ["homo"], "offset": "mean"}), FeatureWidths(8)))
+    head.initialise(statistics([-7.0, -6.0, -8.0], COUNTS))
+    torch.testing.assert_close(outputs(head)["homo"], torch.full((2,), -7.0, dtype=torch.float64))
+    spread = np.array([0.0, 1.0, -1.0]) / np.sum(COUNTS, axis=1)
+    assert float(head.scale[0]) == pytest.approx(spread.std())
+
+
 def test_an_energy_keeps_its_last_digits_in_single_precision() -> None:
     """Hartree-sized offsets: a float32 resolves -40,000 eV to 4 meV only."""
     head = silent(EnergyHead(EnergyConfig(), FeatureWidths(8)))
@@ -122,7 +131,7 @@ def test_an_energy_keeps_its_last_digits_in_single_precision() -> None:
     [
         ({"targets": ["dipole"]}, "a head for scalars has no such target; known targets: energy"),
         ({"targets": []}, "at least 1 item"),
-        ({"targets": ["homo"], "offset": "median"}, "'atom', 'element' or 'none'"),
+        ({"targets": ["homo"], "offset": "median"}, "'atom', 'element', 'mean' or 'none'"),
     ],
 )
 def test_what_cannot_be(values: dict, message: str) -> None:

@@ -15,11 +15,18 @@ import torch
 import yaml
 
 from equispec.checkpoint import load_model
+from equispec.data.atoms import graph_from_arrays
 from equispec.data.properties import PropertySample, write_properties
+from equispec.derivatives import evaluate
 from equispec.errors import ConfigError, InputError
+from equispec.graph import collate
 from equispec.predict import load
+from equispec.train.callbacks import WarmedAverage
 from equispec.train.config import load_config
 from equispec.train.properties.compiled import CompiledGradient
+from equispec.train.properties.config import LossConfig
+from equispec.train.properties.data import label_key
+from equispec.train.properties.module import Objective
 from equispec.train.properties.task import prepare
 from equispec.train.run import LAST, resume, start
 from equispec.workflows.property_evaluation import evaluate_properties
@@ -130,8 +137,6 @@ def test_a_whole_batch_without_a_label_gives_no_gradient(config: Path, tmp_path:
 
 def test_the_objective_does_not_depend_on_the_batches(config: Path) -> None:
     """Every label weighs the same whatever batch it comes in."""
-    from equispec.graph import collate
-
     task = prepare(load_config(config))
     items = task.train.dataset.items[:8]
     whole = task.module.objective(task.model, collate(items))
@@ -141,8 +146,6 @@ def test_the_objective_does_not_depend_on_the_batches(config: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
 def test_compiled_gradients_are_the_same(config: Path) -> None:
-    from equispec.graph import collate
-
     task = prepare(load_config(config, ["model.backbone.blocks=1", "model.backbone.features=8"]))
     graph = collate(task.train.dataset.items[:4])
     weights = list(task.model.parameters())
@@ -195,6 +198,61 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(config: Path, tmp_path: 
     assert rows(killed) == rows(tmp_path / "whole")
     weights = [(run / "model" / "weights.safetensors").read_bytes() for run in (killed, tmp_path / "whole")]
     assert weights[0] == weights[1]
+
+
+def test_a_model_to_start_from_says_the_same_at_first(config: Path, tmp_path: Path) -> None:
+    """Its numbers are in units of its own training set, whatever those of the new one are."""
+    start(load_config(config), tmp_path / "first", progress=False)
+    other = store_of(tmp_path / "other.h5", n=33)
+    settings = [f"data.store={other}", "data.split={train: 20, valid: 5}", f"train.init={tmp_path / 'first'}"]
+    task = prepare(load_config(config, settings))
+    graph = task.train.dataset.items[0]
+    first = load_model(tmp_path / "first" / "model").model
+    expected = evaluate(first, graph, ["forces"])["forces"]
+    torch.testing.assert_close(evaluate(task.model, graph, ["forces"])["forces"], expected)
+
+
+def test_numbers_of_structures_of_other_data_mean_nothing(config: Path, tmp_path: Path) -> None:
+    start(load_config(config, ["train.epochs=1"]), tmp_path / "first", progress=False)
+    other = store_of(tmp_path / "other.h5", n=59)
+    prepare(load_config(config, [f"data.store={other}", f"train.init={tmp_path / 'first'}", "data.split.seed=1"]))
+
+
+def test_the_average_of_the_weights_forgets_the_start() -> None:
+    average, end = torch.zeros(1), torch.ones(1)
+    update = WarmedAverage(0.999)._kwargs["multi_avg_fn"]
+    for n in range(1, 101):
+        update([average], [end], torch.tensor(n))
+    assert float(average) > 0.999  # a plain average with this decay would still be at 0.1
+
+
+def test_forces_alone_need_no_energies(config: Path, tmp_path: Path) -> None:
+    bare = store_of(tmp_path / "bare.h5", with_energy=0)
+    settings = [f"data.store={bare}", "train.losses={forces: 1}", "train.epochs=1"]
+    start(load_config(config, settings), tmp_path / "run", progress=False)
+    evaluation = evaluate_properties(str(tmp_path / "run"), bare)
+    assert {score.name for score in evaluation.scores} == {"forces"}
+
+
+def test_a_validation_split_without_labels_is_refused(config: Path, tmp_path: Path) -> None:
+    first = store_of(tmp_path / "first.h5", with_energy=40)
+    settings = [f"data.store={first}", "data.split={kind: blocks, train: 40, valid: 10}", "train.losses={energy: 1}"]
+    with pytest.raises(InputError, match="no structure of the valid split has energy"):
+        prepare(load_config(config, settings))
+
+
+def test_crystals_with_stress_and_molecules_without(config: Path) -> None:
+    """A molecule has no stress, and its lack spoils no gradient."""
+    task = prepare(load_config(config))
+    crystal = graph_from_arrays(Z, frames(1)[0][0], 4.0, 5 * np.eye(3))
+    label = torch.zeros(1, 3, 3, dtype=torch.float64)
+    given = crystal.with_data(**{label_key("stress"): label})
+    bare = task.train.dataset.items[0].with_data(**{label_key("stress"): label + torch.nan})
+    objective = Objective({"stress": LossConfig()}, {"stress": 1.0}, {"stress": 9.0})
+    objective(task.model, collate([given, bare])).backward()
+    gradients = [p.grad for p in task.model.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_starting_from_a_model_that_has_seen_the_test_set_is_refused(config: Path, tmp_path: Path) -> None:

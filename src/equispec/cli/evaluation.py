@@ -44,6 +44,8 @@ def evaluate(
     from equispec.data.hdf5 import format_of
     from equispec.data.properties import FORMAT
 
+    if not data.exists():
+        raise InputError(f"{data}: no such file or folder; a store of reference data is needed")
     if format_of(data) == FORMAT:
         if record:
             raise InputError("--record is for models of spectra: a model of properties has no card")

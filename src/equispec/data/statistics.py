@@ -71,6 +71,9 @@ class SpectrumStatistics:
         }
 
 
+ROUNDING = 1e-12  # relative; what varies less does not vary
+
+
 @dataclass(frozen=True)
 class Offsets:
     """What is taken off a scalar target: a value per atom of each element, and a mean per atom (intensive: in all)."""
@@ -96,47 +99,48 @@ class PropertyStatistics:
     multiplicities: tuple[int, ...]
     periodic: bool
 
-    def offsets(self, name: str, kind: str, given: dict[int, float], intensive: bool) -> Offsets:
+    def offsets(self, name: str, kind: str, given: dict[int, float], per_structure: bool) -> Offsets:
         """The offsets of a scalar property: `given` values per element first, then what `kind` asks for.
 
-        "atom": the mean per atom (Σy / ΣN; intensive: the mean of y); "element": least squares over the compositions,
-        of minimal norm about the mean per atom; "none". Raises InputError for an element without a given value and
-        for a property without a label.
+        "atom", "mean": the mean per atom (Σy / ΣN), or of y itself where that is `per_structure`; "element": least
+        squares over the compositions, of minimal norm about the mean per atom; "none". Nothing but `given` where no
+        structure has a label. Raises InputError for an element without a given value.
         """
-        counts, values = self._labelled(name)
         if given and (missing := [z for z in self.elements if z not in given]):
             raise InputError(f"references of {name}: atomic number {missing[0]} of the training set has none")
         known = np.array([given.get(z, 0.0) for z in self.elements])
-        rest = values - counts @ known
-        atoms = np.ones(len(rest)) if intensive else counts.sum(1)
-        mean = 0.0 if kind == "none" else float(rest.sum() / atoms.sum())
-        if kind == "element" and not intensive:
-            known = known + np.linalg.lstsq(counts, rest - mean * atoms, rcond=None)[0]
+        mean = 0.0
+        if name in self.labels:
+            counts, values = self.counts[self.present[name]], self.labels[name]
+            rest = values - counts @ known
+            atoms = np.ones(len(rest)) if per_structure else counts.sum(1)
+            mean = 0.0 if kind == "none" else float(rest.sum() / atoms.sum())
+            if kind == "element" and not per_structure:
+                known = known + np.linalg.lstsq(counts, rest - mean * atoms, rcond=None)[0]
         return Offsets({z: float(value) for z, value in zip(self.elements, known, strict=True) if value}, mean)
 
-    def scale(self, name: str, offsets: Offsets, intensive: bool) -> float:
+    def scale(self, name: str, offsets: Offsets, per_structure: bool, intensive: bool) -> float:
         """The unit in which a network learns the property.
 
         Energies with forces: the root mean square of the force components, times 1 Å. Otherwise the standard deviation
-        of what the offsets leave, per atom of a sum. 1 where nothing varies.
+        of what the `offsets` leave, per atom of a sum (`intensive`: of an average). 1 where nothing varies beyond
+        rounding, and without labels.
         """
         if name == "energy" and "forces" in self.labels:
             return float(np.sqrt(np.mean(self.labels["forces"] ** 2))) or 1.0
-        counts, values = self._labelled(name)
+        if name not in self.labels:
+            return 1.0
+        counts, values = self.counts[self.present[name]], self.labels[name]
+        atoms = counts.sum(1)
         table = np.array([offsets.references.get(z, 0.0) for z in self.elements])
-        atoms = np.ones(len(values)) if intensive else counts.sum(1)
-        rest = (values - counts @ table) / atoms - offsets.mean
-        return float(rest.std()) or 1.0
+        rest = values - counts @ table - offsets.mean * (1.0 if per_structure else atoms)
+        spread = float((rest if intensive else rest / atoms).std())
+        return spread if spread > ROUNDING * np.abs(values).max() else 1.0
 
     def spread(self, name: str) -> float:
         """Root mean square departure of the components of a property from their mean; 1 where nothing varies."""
         values = self.labels[name]
         return float(np.sqrt(np.mean((values - values.mean(0)) ** 2))) or 1.0
-
-    def _labelled(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        if name not in self.labels or not len(self.labels[name]):
-            raise InputError(f"no training structure has the property {name}")
-        return self.counts[self.present[name]], self.labels[name]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON: what the model has seen."""

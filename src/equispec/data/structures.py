@@ -1,6 +1,6 @@
 """Structures from files (whatever ASE reads) and from SMILES (RDKit)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import ase.io
@@ -12,6 +12,7 @@ from equispec.data.atoms import check_structure
 from equispec.errors import InputError
 
 SOURCE = "equispec_source"  # key of `Atoms.info`: what to call the structure in messages and outputs
+COMPRESSED = (".gz", ".bz2", ".xz")
 EXAMPLES = "xyz, extxyz, cif, pdb, mol, sdf, vasp, traj"  # named in messages; ASE knows many more
 
 
@@ -45,6 +46,34 @@ def read_structures(path: str | Path) -> Iterator[Atoms]:
         raise InputError(f"{path}: not readable as {format_name}{place} ({_reason(error)})") from None
     if frames == 0:
         raise InputError(f"{path}: the file holds no structure")
+    if format_name in ("xyz", "extxyz") and path.suffix not in COMPRESSED:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            check_frames(file, path)
+
+
+def check_frames(lines: Iterable[str], path: Path) -> int:
+    """The number of frames of an (extended) xyz file; ASE stops at a blank line between them without a word."""
+    frame = left = blank = 0
+    for at, line in enumerate(lines, 1):
+        if left:
+            left -= 1
+            continue
+        number = line.strip()
+        if not number:
+            blank = blank or at  # harmless if nothing follows
+            continue
+        if frame and line.startswith("VEC"):
+            continue
+        if blank or not number.isdigit() or int(number) == 0:
+            found = "an empty frame or blank line" if blank or number == "0" else f"{number[:40]!r}"
+            place = f"where a number of atoms is needed (line {blank or at})"
+            raise InputError(f"{path}, frame {frame + 1}: {found} {place}")
+        frame, left = frame + 1, int(number) + 1
+    if left:
+        raise InputError(f"{path}, frame {frame}: the file ends within it")
+    if frame == 0:
+        raise InputError(f"{path}: the file is empty")
+    return frame
 
 
 def _reason(error: Exception) -> str:

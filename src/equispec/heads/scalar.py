@@ -35,8 +35,10 @@ class AtomwiseConfig(Config):
     """Configuration that heads for scalar properties have in common."""
 
     layers: PositiveInt = Field(2, le=8, description="dense layers; each but the last halves the width")
-    offset: Literal["atom", "element", "none"] = Field(
-        "atom", description="mean per atom (intensive: mean), a least-squares value per element, or nothing"
+    offset: Literal["atom", "element", "mean", "none"] = Field(
+        "atom",
+        description="mean per atom, a least-squares value per element, the mean of all structures, whatever their size "
+        "(always for an average over the atoms), or nothing",
     )
     references: dict[str, float] | None = Field(
         None, description="energy of the free atom by symbol, in the unit of the target; taken off before the offset"
@@ -95,16 +97,21 @@ class _Atomwise(nn.Module):
         """Offsets and scales of the training set."""
         for k, name in enumerate(self.outputs):
             given = {atomic_numbers[symbol]: value for symbol, value in (self.given or {}).items()}
-            fitted = statistics.offsets(name, self.offset, given, intensive=self.intensive)
+            fitted = statistics.offsets(name, self.offset, given, per_structure=self.per_structure)
             self.mean[k] = fitted.mean
             for z, value in fitted.references.items():
                 self.references[k, z] = value
-            self.scale[k] = self.given_scale or statistics.scale(name, fitted, intensive=self.intensive)
+            self.scale[k] = self.given_scale or statistics.scale(name, fitted, self.per_structure, self.intensive)
 
     @property
     def intensive(self) -> bool:
         """Whether the network's numbers are averaged over the atoms."""
         return False
+
+    @property
+    def per_structure(self) -> bool:
+        """Whether the mean is one of structures rather than of atoms."""
+        return self.intensive or self.offset == "mean"
 
     def forward(self, features: NodeFeatures, graph: AtomGraph) -> dict[str, Tensor]:
         """{target: [systems]} for every target, in double precision."""
@@ -113,7 +120,7 @@ class _Atomwise(nn.Module):
         count = sum_per_system(torch.ones_like(graph.z, dtype=torch.float64), graph)[:, None]
         value = value / count if self.intensive else value
         offset = sum_per_system(self.references.T[graph.z], graph)
-        offset = offset + (self.mean if self.intensive else self.mean * count)
+        offset = offset + (self.mean if self.per_structure else self.mean * count)
         return dict(zip(self.outputs, (value + offset).unbind(1), strict=True))
 
 

@@ -81,8 +81,8 @@ class PaiNN(nn.Module):
         edge_index, shift = graph.edge_index, graph.edge_shift
         one = None if tracing() else one_of_each_pair(edge_index, shift, graph.n_atoms)
         if one is not None:
-            edge_index = edge_index[:, one]
-            graph = replace(graph, edge_index=edge_index, edge_shift=shift[one])
+            edge_index = edge_index.index_select(1, one)
+            graph = replace(graph, edge_index=edge_index, edge_shift=shift.index_select(0, one))
         d, u = distances_and_directions(edge_vectors(graph))
         f_c = cosine_cutoff(d, self.config.cutoff)
         basis = torch.cat([self.radial(d).T * f_c, f_c[None]])
@@ -115,9 +115,12 @@ class Message(nn.Module):
         phi_s, *phi_v = network_parts(self.phi, s, self.features, parts)
         if not phi_v:
             return s + scalar_messages(edges, filters, phi_s), None
-        gated = v.transpose(0, 1) * phi_v[1] if v is not None and parts == 3 else None  # φ_vv(s_j) ⊙ v_j, per sender
-        ds, dv = vector_messages(edges, filters, phi_s, phi_v[0], gated)
-        return s + ds, dv.transpose(0, 1) if v is None else v + dv.transpose(0, 1)
+        gates = [phi_v[0][None], phi_s[None]]
+        if v is not None and parts == 3:
+            gates.append(v.transpose(0, 1) * phi_v[1])  # φ_vv(s_j) ⊙ v_j, per sender
+        total = vector_messages(edges, filters, torch.cat(gates))
+        ds, dv = total[0], total[1:].transpose(0, 1)
+        return s + ds, dv if v is None else v + dv
 
 
 class Update(nn.Module):

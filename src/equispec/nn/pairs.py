@@ -8,15 +8,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from equispec.graph import tracing
+from equispec.neighbors import edge_order, image_numbers
 
 # Edges x features of a range: its arrays stay in the third-level cache, and starting an operation on them costs little.
 TILE_ELEMENTS = 131072
+SMALLEST_TILE = 32  # edges
 
 
 class Tile(NamedTuple):
     """The pairs `first` to `last` and the atoms of their edges, one way after the other.
 
-    `*_rows` are the same atoms as rows of [3 atoms, F], for sums of vectors.
+    `*_rows` are the same atoms as rows of [4 atoms, F] and [5 atoms, F], plane after plane, where sums are added to.
     """
 
     first: int
@@ -47,26 +49,19 @@ def one_of_each_pair(
 
     None if any edge lacks its mirror image, or if edges are not in the order of the neighbour lists.
     """
-    edge, mirrored = edge_index, edge_index.flip(0)
-    radix = [n_atoms, n_atoms]
+    receiver, sender = edge_index
+    ahead = receiver < sender
     if edge_shift.any():
-        image = edge_shift.round().long().T
-        reach = int(image.abs().max())
-        edge, mirrored = torch.cat([edge, reach + image]), torch.cat([mirrored, reach - image])
-        radix += [2 * reach + 1] * 3
-    own, other = _number(edge, radix), _number(mirrored, radix)
-    kept = own < other
-    first, second = own[kept], other[~kept]
-    if first.shape != second.shape or not torch.equal(first, second.sort().values):
+        ahead |= (receiver == sender) & (image_numbers(edge_shift) > 0)
+    behind = (~ahead).nonzero()[:, 0]
+    ahead = ahead.nonzero()[:, 0]
+    if len(ahead) != len(behind):
         return None
-    return kept.nonzero()[:, 0]
-
-
-def _number(digits: Int[Tensor, "digits edges"], radix: list[int]) -> Int[Tensor, "edges"]:
-    number = digits[0]
-    for digit, base in zip(digits[1:], radix[1:], strict=True):
-        number = number * base + digit
-    return number
+    mirrored, shift = edge_index.index_select(1, behind).flip(0), -edge_shift.index_select(0, behind)
+    order = edge_order(mirrored, shift, n_atoms)
+    same_atoms = torch.equal(mirrored.index_select(1, order), edge_index.index_select(1, ahead))
+    same_shift = torch.equal(shift.index_select(0, order), edge_shift.index_select(0, ahead))
+    return ahead if same_atoms and same_shift else None
 
 
 def tiles(
@@ -74,13 +69,13 @@ def tiles(
 ) -> tuple[Tile, ...]:
     """Ranges of pairs that are worked off at once: all of them for a compiler and where there is no small cache."""
     ways, pairs = receiver.shape
-    size = max(TILE_ELEMENTS // features, 32) // ways
+    size = max(TILE_ELEMENTS // features, SMALLEST_TILE) // ways
     if receiver.device.type != "cpu" or tracing():
         size = max(pairs, 1)
-    plane = n_atoms * torch.arange(3, device=receiver.device)[:, None]
+    plane = n_atoms * torch.arange(5, device=receiver.device)[:, None]
 
     def tile(first: int) -> Tile:
         i, j = (x[:, first : first + size].reshape(-1) for x in (receiver, sender))
-        return Tile(first, min(first + size, pairs), i, j, (plane + i).view(-1), (plane + j).view(-1))
+        return Tile(first, min(first + size, pairs), i, j, (plane[:4] + i).view(-1), (plane + j).view(-1))
 
     return tuple(tile(first) for first in range(0, pairs, size))

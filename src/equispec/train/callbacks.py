@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import EarlyStopping
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, WeightAveraging
+from torch import Tensor
 
 
 class LastingEarlyStopping(EarlyStopping):
@@ -14,6 +16,22 @@ class LastingEarlyStopping(EarlyStopping):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.stopped_epoch > 0 or self.wait_count >= self.patience:
             trainer.should_stop = True
+
+
+class WarmedAverage(WeightAveraging):
+    """The exponential average of the weights; its decay rises to the one given, so that it soon forgets the start.
+
+    After n steps it is (1 + n) / (10 + n) at most.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def update(averaged: list[Tensor], current: list[Tensor], n: Tensor | int) -> None:
+            steps = float(n)
+            weight = 1 - min(decay, (1 + steps) / (10 + steps))
+            for mean, new in zip(averaged, current, strict=True):
+                mean.lerp_(new, weight)
+
+        super().__init__(use_buffers=False, multi_avg_fn=torch.no_grad()(update))
 
 
 class MetricsTable(pl.Callback):

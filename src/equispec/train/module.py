@@ -24,6 +24,8 @@ class TrainingModule(pl.LightningModule):
         self.config = config
         self._smoothed: float | None = None
         self._validation: list[tuple[float, int]] = []
+        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
 
     def add_validation_loss(self, total: Tensor, n: int) -> None:
         """The sum of the losses of a validation batch, and what it counts."""
@@ -37,14 +39,18 @@ class TrainingModule(pl.LightningModule):
         self._smoothed = loss if self._smoothed is None else s * self._smoothed + (1 - s) * loss
         self.log("valid_loss", loss, prog_bar=True)
         self.log("valid_smooth", self._smoothed)
+        if self._plateau is not None:
+            self._plateau.step(self._smoothed)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The smoothed loss lasts through being killed."""
+        """The smoothed loss and the count of the epochs without progress last through being killed."""
         checkpoint["smoothed"] = self._smoothed
+        checkpoint["plateau"] = None if self._plateau is None else self._plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The smoothed loss goes on where it was."""
+        """They go on where they were."""
         self._smoothed = checkpoint.get("smoothed")
+        self._plateau_state = checkpoint.get("plateau")
 
     @property
     def judged_by(self) -> str:
@@ -60,10 +66,13 @@ class TrainingModule(pl.LightningModule):
             return optimizer
         if config.schedule == "plateau":
             plateau = config.plateau
-            scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            # stepped here, not by the trainer, which would do so after the checkpoint of the epoch is written
+            self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
                 optimizer, factor=plateau.factor, patience=plateau.patience, threshold=0, min_lr=plateau.min_lr
             )
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": self.judged_by}}
+            if self._plateau_state is not None:
+                self._plateau.load_state_dict(self._plateau_state)
+            return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}

@@ -12,14 +12,14 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 import yaml
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from equispec.checkpoint import save_model
 from equispec.errors import InputError
 from equispec.model import Model
 from equispec.train.base import OptimConfig
-from equispec.train.callbacks import LastingEarlyStopping, MetricsTable
+from equispec.train.callbacks import LastingEarlyStopping, MetricsTable, WarmedAverage
 from equispec.train.config import Training, load_config
 from equispec.train.module import TrainingModule
 from equispec.train.properties import task as properties
@@ -105,7 +105,7 @@ def _trainer(config: OptimConfig, module: TrainingModule, run: Path, progress: b
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its advertisements are not our users' concern
     callbacks: list[Callback] = [MetricsTable(run / "metrics.csv", module.metrics)]
     if config.ema is not None:
-        callbacks.append(EMAWeightAveraging(decay=config.ema, use_buffers=False))
+        callbacks.append(WarmedAverage(config.ema))
     if config.patience is not None:
         callbacks.append(
             LastingEarlyStopping(module.judged_by, patience=config.patience, check_on_train_epoch_end=True)

@@ -31,12 +31,16 @@ class Task:
     finish: Callable[[], None] = lambda: None
 
 
-def starting_point(init: str | None, test: list[int]) -> Checkpoint | None:
-    """The model to start from; InputError if it has seen what is to be tested on."""
+def starting_point(init: str | None, test: list[int], sha256: str | None = None) -> Checkpoint | None:
+    """The model to start from; InputError if it has seen what is to be tested on.
+
+    `sha256`: of the data, where the numbers of their structures mean nothing in other data.
+    """
     if init is None:
         return None
     initial = load_model(model_folder(init))
-    if spoilt := sorted(seen(initial) & set(test)):
+    same = sha256 in (None, initial.metadata.get("training", {}).get("data_sha256"))
+    if same and (spoilt := sorted(seen(initial) & set(test))):
         raise InputError(
             f"the run cannot start from model {initial.name!r}: it was trained on {len(spoilt)} of the molecules to "
             f"test on, such as {spoilt[0]}; use the split that it was trained with"
@@ -45,7 +49,10 @@ def starting_point(init: str | None, test: list[int]) -> Checkpoint | None:
 
 
 def take_over(model: Model, initial: Checkpoint) -> None:
-    """All weights of a model of the same architecture; buffers stay those of the new training set."""
+    """All weights of a model of the same architecture, with the constants of its backbone and the scales of its heads.
+
+    A network's numbers mean something in its own units only; offsets stay those of the new training set.
+    """
     own, given = dict(model.named_parameters()), dict(initial.model.named_parameters())
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
         raise InputError(
@@ -54,6 +61,10 @@ def take_over(model: Model, initial: Checkpoint) -> None:
     with torch.no_grad():
         for name, parameter in own.items():
             parameter.copy_(given[name])
+        model.backbone.load_state_dict(initial.model.backbone.state_dict())
+        for name, head in model.heads.items():
+            if isinstance(scale := getattr(head, "scale", None), torch.Tensor):
+                scale.copy_(initial.model.heads[name].scale)  # type: ignore[index, arg-type]
 
 
 def seen(model: Checkpoint) -> set[int]:

@@ -105,6 +105,8 @@ def evaluate_properties(
     predicted, given = predict_labels(predictor, samples, names)
     seconds = time.perf_counter() - start
     scores = [_score(name, predicted[name], given[name]) for name in names if len(given[name])]
+    if not scores:
+        raise InputError(f"{data}: no structure of the {split} split has {' or '.join(names)}: nothing to compare")
     return PropertyEvaluation(
         model=predictor.name,
         model_hash=predictor.hash,
@@ -154,6 +156,11 @@ def _select(predictor: PropertyPredictor, store: PropertyStore, split: str) -> l
     if split not in training["split"]:
         raise InputError(f"unknown split {split!r}; the model knows {', '.join(training['split'])}; or take {ALL}")
     wanted = set(training["split"][split])
+    for member in predictor.members[1:]:
+        if set(member.metadata.get("training", {}).get("split", {}).get(split, ())) != wanted:
+            raise InputError(
+                f"{member.name} has another {split} split than {predictor.members[0].name}: test them apart"
+            )
     if not wanted:
         raise InputError(f"the {split} split of the model is empty")
     return [store[i] for i, molecule in enumerate(store.ids) if molecule in wanted]

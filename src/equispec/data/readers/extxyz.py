@@ -20,7 +20,7 @@ from ase.geometry import complete_cell
 
 from equispec.data.properties import PropertySample
 from equispec.data.readers.labels import LabelReader, unit_named
-from equispec.data.structures import SOURCE, read_structures
+from equispec.data.structures import SOURCE, check_frames, read_structures
 from equispec.errors import InputError
 from equispec.units import conversion
 
@@ -102,7 +102,7 @@ def _frames(path: Path) -> Iterator[Atoms]:
             text = file.read()
     except (OSError, EOFError, UnicodeDecodeError, lzma.LZMAError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from None
-    frames = _check_frames(text.splitlines(), path)
+    frames = check_frames(text.splitlines(), path)
     done = 0
     try:
         for atoms in ase.io.iread(io.StringIO(text), index=":", format="extxyz"):
@@ -112,24 +112,3 @@ def _frames(path: Path) -> Iterator[Atoms]:
         raise InputError(f"{path}, frame {done + 1}: not readable as extended xyz ({error})") from None
     if done != frames:
         raise InputError(f"{path}: {done} of its {frames} frames could be read")
-
-
-def _check_frames(lines: list[str], path: Path) -> int:
-    """The number of frames; ASE stops at a blank line between them without a word."""
-    while lines and not lines[-1].strip():
-        lines.pop()
-    if not lines:
-        raise InputError(f"{path}: the file is empty")
-    at = frame = 0
-    while at < len(lines):
-        frame += 1
-        number = lines[at].strip()
-        if not number.isdigit() or int(number) == 0:
-            found = "an empty frame or blank line" if number in ("", "0") else f"{number[:40]!r}"
-            raise InputError(f"{path}, frame {frame}: {found} where a number of atoms is needed (line {at + 1})")
-        at += int(number) + 2
-        if at > len(lines):
-            raise InputError(f"{path}, frame {frame}: the file ends within it; {number} atoms are announced")
-        while at < len(lines) and lines[at].startswith("VEC"):
-            at += 1
-    return frame

@@ -1,6 +1,7 @@
 """Structures with properties, ready for training: graphs that carry their labels."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from equispec.data.split import split_ids
 from equispec.data.statistics import PropertyStatistics
 from equispec.errors import InputError
 from equispec.graph import AtomGraph, collate
+from equispec.model import Model
 from equispec.quantities import QUANTITIES
 from equispec.train.order import EpochSampler, RepeatedBatches
 from equispec.train.properties.config import PropertyDataConfig
@@ -67,8 +69,8 @@ def measure(samples: Samples, names: Sequence[str]) -> PropertyStatistics:
 class PropertyDataset(Dataset[AtomGraph]):
     """Graphs with labels, made once: the models are equivariant, so nothing is augmented."""
 
-    def __init__(self, samples: Samples, names: Sequence[str], cutoff: float, max_neighbors: int | None) -> None:
-        self.items = [_graph(sample, names, cutoff, max_neighbors) for sample in samples]
+    def __init__(self, samples: Samples, names: Sequence[str], model: Model) -> None:
+        self.items = [_graph(sample, names, model) for sample in samples]
 
     def __len__(self) -> int:
         return len(self.items)
@@ -77,9 +79,13 @@ class PropertyDataset(Dataset[AtomGraph]):
         return self.items[index]
 
 
-def _graph(sample: PropertySample, names: Sequence[str], cutoff: float, max_neighbors: int | None) -> AtomGraph:
-    pos = sample.pos if sample.cell is not None else sample.pos - sample.pos.mean(axis=0)
-    graph = graph_from_arrays(sample.z, pos, cutoff, sample.cell, sample.pbc, max_neighbors)
+def centred(sample: PropertySample) -> PropertySample:
+    """A molecule about the origin, where single precision resolves distances best; a crystal as it is."""
+    return sample if sample.cell is not None else replace(sample, pos=sample.pos - sample.pos.mean(axis=0))
+
+
+def _graph(sample: PropertySample, names: Sequence[str], model: Model) -> AtomGraph:
+    graph = graph_from_arrays(sample.z, sample.pos, model.cutoff, sample.cell, sample.pbc, model.max_neighbors)
     of_atoms, of_system = {}, {"charge": torch.tensor([float(sample.charge)])}
     for name in names:
         quantity = QUANTITIES[name]

@@ -17,6 +17,7 @@ from equispec.train.properties.config import PropertyTraining
 from equispec.train.properties.data import (
     PropertyDataset,
     Samples,
+    centred,
     fixed_loader,
     label_key,
     measure,
@@ -39,18 +40,26 @@ def prepare(config: PropertyTraining) -> Task:
     """Read the data and build the model; raises InputError or ConfigError for what cannot be trained."""
     store, splits = read_splits(config.data)
     ids = {name: [sample.id for sample in samples] for name, samples in splits.items()}
-    initial = starting_point(config.train.init, ids["test"])
+    initial = starting_point(config.train.init, ids["test"], store.sha256)
     # an energy learned from forces alone needs its constant
     names = list(config.train.losses)
-    fitted = [*names, "energy"] if "energy" in store.names and "energy" not in names and "forces" in names else names
+    energies = "forces" in names and any("energy" in sample.properties for sample in splits["train"])
+    fitted = [*names, "energy"] if energies and "energy" not in names else names
     statistics = measure(splits["train"], fitted)
+    if not any(name in sample.properties for sample in splits["valid"] for name in names):
+        raise InputError(f"{config.data.store}: no structure of the valid split has {' or '.join(names)}")
     model = _model(config, statistics, initial)
     options, molecular = config.train, any(getattr(head, "molecular", False) for head in model.heads.values())
     if molecular and statistics.periodic:
         raise InputError(
             f"{config.data.store}: has periodic structures, for which the heads of the model have no meaning"
         )
-    datasets = {n: PropertyDataset(splits[n], fitted, model.cutoff, model.max_neighbors) for n in ("train", "valid")}
+    # a quantity that is told from the origin of the coordinates needs them as they are
+    fixed = any(getattr(head, "origin", None) == "zero" for head in config.model.heads)
+    datasets = {
+        name: PropertyDataset([sample if fixed else centred(sample) for sample in splits[name]], fitted, model)
+        for name in ("train", "valid")
+    }
     objective = _objective(config, model, statistics, splits["train"])
     return Task(
         model=model,
