@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from painn_vs_schnetpack import ALLOCATOR, CONFIG, peer, peer_inputs, processor
 from torch import Tensor, nn
 
 from equispec.data.atoms import graph_from_atoms, graphs_from_many
@@ -31,6 +30,7 @@ from equispec.derivatives import evaluate
 from equispec.graph import AtomGraph
 from equispec.model import Model, ModelConfig, build
 from equispec.neighbors import neighbor_list
+from painn_vs_schnetpack import ALLOCATOR, CONFIG, peer, peer_inputs, processor
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "docs" / "benchmarks" / "forces_vs_schnetpack.md"
@@ -192,8 +192,8 @@ Written by `benchmarks/forces_vs_schnetpack.py` on {datetime.date.today()}: {pro
 {versions}, Python {platform.python_version()}.
 
 F = 128, 3 blocks, 20 Bessel functions, cutoff 5 Å, float32, eager mode. Both networks have the same weights and are
-called in turn in one process; their forces agree to {max(default["difference"], tuned["difference"]):.0e} of the largest.
-A training step is the loss of energies and forces and its gradient by the weights. The boxes hold liquid water, and
+called in turn in one process; their forces agree to {max(default["difference"], tuned["difference"]):.0e} of
+the largest. A training step is the loss of energies and forces and its gradient by the weights. The boxes hold liquid water, and
 each side makes its neighbour list within the time (vesin; matscipy). CPU milliseconds, medians;
 load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores.
 
