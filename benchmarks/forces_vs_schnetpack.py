@@ -193,8 +193,8 @@ Written by `benchmarks/forces_vs_schnetpack.py` on {datetime.date.today()}: {pro
 
 F = 128, 3 blocks, 20 Bessel functions, cutoff 5 Å, float32, eager mode. Both networks have the same weights and are
 called in turn in one process; their forces agree to {max(default["difference"], tuned["difference"]):.0e} of
-the largest. A training step is the loss of energies and forces and its gradient by the weights. The boxes hold liquid water, and
-each side makes its neighbour list within the time (vesin; matscipy). CPU milliseconds, medians;
+the largest. A training step is the loss of energies and forces and its gradient by the weights. The boxes hold
+liquid water, and each side makes its neighbour list within the time (vesin; matscipy). CPU milliseconds, medians;
 load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores.
 
 | | equispec | SchNetPack | ratio | equispec, allocator set | SchNetPack, allocator set | ratio |

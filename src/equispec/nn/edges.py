@@ -64,10 +64,11 @@ def network_parts(
 
     Each group is contiguous, so that rows are gathered fast, and the groups not asked for are not computed.
     """
-    last = network[-1]
+    *layers, last = network
     assert isinstance(last, nn.Linear)
     assert last.bias is not None
     rows = n * features
-    hidden = network[:-1](x)
+    for layer in layers:
+        x = layer(x)
     parts = zip(last.weight[:rows].split(features), last.bias[:rows].split(features), strict=True)
-    return tuple(nn.functional.linear(hidden, weight, bias) for weight, bias in parts)
+    return tuple(nn.functional.linear(x, weight, bias) for weight, bias in parts)
