@@ -179,10 +179,13 @@ def measure(repeats: float) -> dict[str, Any]:
 
 def report(default: dict[str, Any], tuned: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("equispec", "schnetpack", "torch"))
-    lines = [
-        f"| {name} | " + " | ".join(f"{r['ours']:.3g} | {r['theirs']:.4g} | {r['ratio']:.1f}" for r in both) + " |"
-        for name, *both in ((name, row, tuned["rows"][name]) for name, row in default["rows"].items())
-    ]
+
+    def cells(row: dict[str, float]) -> str:
+        return " | ".join(
+            [*(f"{row[k]:.{1 if row[k] < 100 else 0}f}" for k in ("ours", "theirs")), f"{row['ratio']:.1f}"]
+        )
+
+    lines = [f"| {name} | {cells(row)} | {cells(tuned['rows'][name])} |" for name, row in default["rows"].items()]
     boxes = {3 * n: default["rows"][f"energy + forces, box of {3 * n}"]["ours"] for n in WATERS}
     per_atom = ", ".join(f"{time / atoms:.2f}" for atoms, time in boxes.items())
     share = default["rows"][f"neighbour list alone, box of {3 * LIST_BOX}"]["ours"] / boxes[3 * LIST_BOX]

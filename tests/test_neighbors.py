@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equispec.neighbors import nearest_neighbors, neighbor_list, neighbor_list_batch
+from equispec.neighbors import edge_order, nearest_neighbors, neighbor_list, neighbor_list_batch
 
 MOLECULE = np.zeros((3, 3))
 
@@ -128,6 +128,15 @@ def test_wide_structures_with_few_atoms(extent, cutoff):
     pos[3] = pos[1] + [0, 0, 0.4]
     structure = (pos, MOLECULE, np.array([False] * 3))
     assert as_tuples(one(*structure, cutoff)) == plain(*structure, cutoff) == [(1, 3, 0, 0, 0), (3, 1, 0, 0, 0)]
+
+
+@pytest.mark.parametrize("images", [0, 3])
+def test_the_order_of_edges(images):
+    random = np.random.default_rng(6)
+    edge_index, shift = random.integers(0, 4, (2, 300)), random.integers(-images, images + 1, (300, 3))
+    order = edge_order(torch.tensor(edge_index), torch.tensor(shift, dtype=torch.float32), 4)
+    rows = list(zip(*edge_index.tolist(), *shift.T.tolist(), strict=True))
+    assert [rows[k] for k in order.tolist()] == sorted(rows)
 
 
 def test_an_atom_alone_has_no_neighbours():

@@ -273,7 +273,7 @@ def test_questions_that_have_no_answer(predictor: Predictor, tmp_path: Path) -> 
 
 def test_bad_structures_are_named(predictor: Predictor, tmp_path: Path) -> None:
     write(tmp_path / "frames.xyz", [molecule("CH4"), Atoms(), molecule("H2O")])
-    with pytest.raises(InputError, match=r"frames.xyz, frame 2: the structure has no atoms"):
+    with pytest.raises(InputError, match=r"frames.xyz, frame 2: an empty frame"):
         predictor.predict(tmp_path / "frames.xyz")
     nan = molecule("CH4")
     nan.positions[3, 1] = np.nan

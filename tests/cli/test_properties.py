@@ -169,7 +169,7 @@ CASES: dict[str, tuple[list[Any], str]] = {
     "output into nowhere": (["predict", "frames.xyz", "-m", M, "-o", "no/o.h5"], "there is no folder no"),
     "empty frame in the middle": (
         ["predict", "hole.xyz", "-m", M, "-o", "o.xyz"],
-        "hole.xyz, frame 2: the structure has no atoms",
+        "hole.xyz, frame 2: an empty frame",
     ),
     "periodic dipole": (
         ["predict", "crystal.cif", "-m", M, "-o", "o.xyz"],

@@ -1,6 +1,7 @@
 """PaiNN: the paper's equations written as loops, parameter counts, ablations and edge cases."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 from equispec.data.atoms import graph_from_arrays
 from equispec.graph import AtomGraph, collate, edge_vectors
 from equispec.models.painn import PaiNN, PaiNNConfig
+from equispec.nn import vector_messages
 from equispec.nn.norms import distances_and_directions
 
 SMALL = {"features": 6, "blocks": 2, "n_radial": 5, "cutoff": 3.0, "elements": 10}
@@ -133,6 +135,23 @@ def test_tiles_do_not_change_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.allclose(network(batch).vector.detach(), whole, atol=1e-13)
 
 
+def test_edges_without_mirror_images() -> None:
+    """A list in another order is worked off edge by edge; the filters of pairs change nothing but the time."""
+    network, molecule = model(), graph()
+    order = torch.arange(molecule.n_edges - 1, -1, -1)
+    reordered = replace(molecule, edge_index=molecule.edge_index[:, order], edge_shift=molecule.edge_shift[order])
+    ways, found = [], []
+    for batch in (molecule, reordered):
+        pos = batch.pos.clone().requires_grad_()
+        batch = replace(batch, pos=pos)
+        ways.append(network.edges(batch).direction.shape[1])
+        features = network(batch)
+        found.append((features.scalar, features.vector, *torch.autograd.grad(features.scalar.sum(), pos)))
+    assert ways == [2, 1]
+    for a, b in zip(*found, strict=True):
+        assert torch.allclose(a, b, atol=1e-13)
+
+
 @pytest.mark.parametrize(("elements", "total"), [(100, 589_057), (94, 588_289)])
 def test_parameter_count(elements: int, total: int) -> None:
     """3 (11F² + 71F) + F²/2 + F + 1 + elements · F for F = 128, with the energy network F -> F/2 -> 1."""
@@ -228,3 +247,21 @@ def test_twice_differentiable() -> None:
     pos = molecule.pos.clone().requires_grad_()
     assert torch.autograd.gradcheck(value, pos)
     assert torch.autograd.gradgradcheck(value, pos)
+
+
+def test_third_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training on Hessians: against automatic differentiation of the plain equations."""
+    network = model(features=3, n_radial=3)
+
+    def gradients() -> list[Tensor]:
+        molecule = graph()
+        pos = molecule.pos.requires_grad_()
+        energy = network(molecule).scalar.sum()
+        (forces,) = torch.autograd.grad(energy, pos, create_graph=True)
+        (row,) = torch.autograd.grad(forces[0, 0], pos, create_graph=True)
+        return list(torch.autograd.grad(row.square().sum(), [pos, *network.parameters()], materialize_grads=True))
+
+    found = gradients()
+    monkeypatch.setattr("equispec.nn.vector_messages._Sums.apply", vector_messages._plain_sums)
+    for a, b in zip(found, gradients(), strict=True):
+        assert torch.allclose(a, b, rtol=1e-9, atol=1e-9)

@@ -18,7 +18,7 @@ SMALLEST_TILE = 32  # edges
 class Tile(NamedTuple):
     """The pairs `first` to `last` and the atoms of their edges, one way after the other.
 
-    `*_rows` are the same atoms as rows of [4 atoms, F] and [5 atoms, F], plane after plane, where sums are added to.
+    `*_rows` are the same atoms as rows of [4 atoms, F], plane after plane, for sums of several planes.
     """
 
     first: int
@@ -72,10 +72,10 @@ def tiles(
     size = max(TILE_ELEMENTS // features, SMALLEST_TILE) // ways
     if receiver.device.type != "cpu" or tracing():
         size = max(pairs, 1)
-    plane = n_atoms * torch.arange(5, device=receiver.device)[:, None]
+    plane = n_atoms * torch.arange(4, device=receiver.device)[:, None]
 
     def tile(first: int) -> Tile:
         i, j = (x[:, first : first + size].reshape(-1) for x in (receiver, sender))
-        return Tile(first, min(first + size, pairs), i, j, (plane[:4] + i).view(-1), (plane + j).view(-1))
+        return Tile(first, min(first + size, pairs), i, j, (plane + i).view(-1), (plane + j).view(-1))
 
     return tuple(tile(first) for first in range(0, pairs, size))

@@ -206,8 +206,9 @@ def _plain_second(
     tiles: Tiles, arguments: tuple[Tensor, ...], tangents: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, ...]:
     """What `_second` returns, by automatic differentiation, so that it can be differentiated further."""
-    # arguments without a history are given one here, so that gradients by all can be asked for
-    *inputs, grad = (x if x.requires_grad else x.detach().requires_grad_() for x in arguments)
+    # Aliases: some arguments have been computed from others, a way that the gradients must not follow. Those without a
+    # history are given one, so that gradients by all can be asked for.
+    *inputs, grad = (x.view_as(x) if x.requires_grad else x.detach().requires_grad_() for x in arguments)
     gradient = torch.autograd.grad(_plain_sums(tiles, *inputs), inputs, grad, create_graph=True)
     known = [(value, tangent) for value, tangent in zip(gradient, tangents, strict=True) if tangent is not None]
     values, directions = zip(*known, strict=True)
