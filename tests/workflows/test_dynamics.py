@@ -1,11 +1,14 @@
 """Relaxation and molecular dynamics: conservation laws, temperatures, resumed runs, and runs that blow up."""
 
+import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -85,6 +88,29 @@ def test_files_of_structures_are_relaxed_one_by_one(predictor: Predictor, tmp_pa
         np.testing.assert_allclose(atoms.positions, result.found.atoms.positions, atol=1e-8)
         assert atoms.get_potential_energy() == result.found.values["energy"]
         assert atoms.info["model_hash"] == predictor.hash
+
+
+def test_molecules_and_crystals_share_a_file(predictor: Predictor, tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "in.xyz", [bulk("C", "diamond", 3.567), molecule("H2O"), molecule("NH3")])
+    for suffix in (".h5", ".csv", ".xyz", ".json"):
+        results = list(relax_file(predictor, tmp_path / "in.xyz", Relaxation(steps=1), tmp_path / f"out{suffix}"))
+    with h5py.File(tmp_path / "out.h5") as file:
+        dipoles, energies, forces = (file[f"properties/{name}"][:] for name in ("dipole", "energy", "forces"))
+        assert np.isnan(dipoles[0]).all()
+        assert np.isnan(file["properties/charges"][:2]).all()
+        assert file["properties/charges"].shape == (9,)
+    for k, result in enumerate(results):
+        assert energies[k] == result.found.values["energy"]
+        if k:
+            np.testing.assert_array_equal(dipoles[k], result.found.values["dipole"])
+    np.testing.assert_array_equal(forces, np.concatenate([result.found.values["forces"] for result in results]))
+    rows = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()[1:]))
+    assert rows[0]["dipole_x"] == "" != rows[0]["energy"]
+    assert float(rows[2]["dipole_z"]) == pytest.approx(results[2].found.values["dipole"][2])
+    frames = ase.io.read(tmp_path / "out.xyz", ":")
+    assert ["dipole" in frame.calc.results for frame in frames] == [False, True, True]
+    entries = json.loads((tmp_path / "out.json").read_text())["structures"]
+    assert ["dipole" in entry["properties"] for entry in entries] == [False, True, True]
 
 
 def test_velocities_are_those_of_the_temperature() -> None:

@@ -9,6 +9,7 @@ structures only.
 `unit`; `/structure/z` [atoms], `/structure/pos` [atoms, 3] Å, `/structure/cell` [structures, 3, 3] Å, `/structure/pbc`,
 `/structure/name`, `/outside_domain` [structures]; the atoms of structure i are the rows offsets[i] to offsets[i+1] of
 `/offsets`. Model, hash and version are attributes of the file.
+What a structure does not have, as a crystal has no dipole, is absent in .xyz and .json, empty in .csv and nan in .h5.
 Equal predictions give equal bytes. A file is complete or absent.
 """
 
@@ -16,7 +17,7 @@ import csv
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -119,17 +120,17 @@ class _XyzSink:
 class _CsvSink:
     def __init__(self, path: Path, names: Sequence[str], meta: Mapping[str, Any]) -> None:
         self.file = path.open("w", encoding="utf-8", newline="")
-        self.names = names
-        several = meta["members"] > 1
+        self.names, self.tables = names, _tables(meta)
         self.rows = csv.writer(self.file, lineterminator="\n")
         self.file.write(f"# {_json(meta)}\n")
         columns = [column for name in names for column in _columns(name)]
-        spread = [f"{column}_std" for column in columns if several]
+        spread = [f"{column}_std" for column in columns if "spread" in self.tables]
         self.rows.writerow(["structure", "formula", "atoms", *columns, *spread, "outside_domain"])
 
     def write(self, found: Properties) -> None:
         atoms = found.atoms
-        numbers = [f"{x:.10g}" for table in (found.values, found.spread) for x in _flat(table, self.names)]
+        complete = [_complete(found, table, name) for table in self.tables for name in self.names]
+        numbers = ["" if np.isnan(x) else f"{x:.10g}" for values in complete for x in values.ravel().tolist()]
         concerns = "; ".join(found.outside_domain)
         self.rows.writerow([structure_name(atoms), atoms.get_chemical_formula("hill"), len(atoms), *numbers, concerns])
 
@@ -142,10 +143,16 @@ def _columns(name: str) -> list[str]:
     return ["_".join(part for part in (name, "".join(component)) if part) for component in letters]
 
 
-def _flat(table: Mapping[str, np.ndarray], names: Sequence[str]) -> Iterator[float]:
-    for name in names:
-        if name in table:
-            yield from table[name].ravel().tolist()
+def _tables(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which tables of `Properties` a model fills."""
+    return ("values", "spread") if meta["members"] > 1 else ("values",)
+
+
+def _complete(found: Properties, table: str, name: str) -> np.ndarray:
+    """A property of a structure, or its spread; nan where the structure has none."""
+    quantity = QUANTITIES[name]
+    atoms = (len(found.atoms),) if quantity.scope == "atom" else ()
+    return getattr(found, table).get(name, np.full((*atoms, *map(int, quantity.shape)), np.nan))
 
 
 class _JsonSink:
@@ -180,7 +187,7 @@ class _H5Sink:
 
         self.file = h5py.File(path, "w")
         write_attributes(self.file, meta)
-        self.units = meta["units"]
+        self.names, self.tables, self.units = names, _tables(meta), meta["units"]
         self.n_atoms = 0
         self.waiting: list[Properties] = []
         self._append("offsets", np.zeros(1, np.int64))
@@ -207,13 +214,11 @@ class _H5Sink:
         self._append("structure/pbc", np.stack([one.pbc for one in atoms]))
         self._append_text("structure/name", [structure_name(one) for one in atoms])
         self._append_text("outside_domain", ["; ".join(found.outside_domain) for found in waiting])
-        for group, tables in (
-            ("properties", [found.values for found in waiting]),
-            ("spread", [found.spread for found in waiting]),
-        ):
-            for name in tables[0]:
+        for group, table in zip(("properties", "spread"), self.tables, strict=False):
+            for name in self.names:
                 join = np.concatenate if QUANTITIES[name].scope == "atom" else np.stack
-                self._append(f"{group}/{name}", join([table[name] for table in tables]), self.units[name])
+                values = join([_complete(found, table, name) for found in waiting])
+                self._append(f"{group}/{name}", values, self.units[name])
 
     def _append(self, name: str, values: np.ndarray, unit: str = "", dtype: Any = None) -> None:
         if name not in self.file:

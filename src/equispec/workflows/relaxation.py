@@ -116,16 +116,23 @@ def relax_file(
     energy_model(predictor)
     with ExitStack() as stack:
         writer = None
+        if output is not None:
+            names = _columns(predictor, path, how.cell, output)
+            writer = stack.enter_context(PropertyWriter(output, names, predictor.properties_meta(names)))
         for atoms in read_structures(path):
             if strict:
                 refuse_outside(predictor, atoms)
             relaxed = relax(predictor, atoms, how, functools.partial(report, structure_name(atoms)))
-            if output is not None and writer is None:
-                names = fitting(None, tuple(relaxed.found.values), output) or tuple(relaxed.found.values)
-                writer = stack.enter_context(PropertyWriter(output, names, predictor.properties_meta(names)))
             if writer is not None:
                 writer.write(relaxed.found)
             yield relaxed
+
+
+def _columns(predictor: Predictor, path: Path, cell: bool, output: Path) -> tuple[str, ...]:
+    """What is written of the structures of a file: every property that one of them has and the output can hold."""
+    told = {name for atoms in read_structures(path) for name in relaxed_properties(predictor, atoms, cell)}
+    names = tuple(name for name in predictor.quantities if name in told)
+    return fitting(None, names, output) or names
 
 
 def _largest(target: Any) -> float:
