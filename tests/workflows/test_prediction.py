@@ -194,7 +194,7 @@ def test_a_killed_run_goes_on_without_repeating_itself(
     (folder.folder / f".000002{suffix}.99.part").write_text("what a killed process leaves")
     counts = counted(predictor, monkeypatch)
     again = Shards(folder.folder, 4, suffix, resume=True)
-    assert list(run_shards(predictor, iter(frames), "x", Question(), again)) == [12, 14]
+    assert list(run_shards(predictor, iter(frames), "x", Question(), again)) == [4, 8, 12, 14]
     assert sum(counts) == 6
     for path, (content, time) in begun.items():
         assert (path.read_bytes(), path.stat().st_mtime_ns) == (content, time)
@@ -203,11 +203,22 @@ def test_a_killed_run_goes_on_without_repeating_itself(
     }
     assert list(run_shards(predictor, iter(frames), "x", Question(), again)) == [14]
     assert sum(counts) == 6
-    (folder.folder / f"000001{suffix}").unlink()
-    manifest = json.loads((folder.folder / MANIFEST).read_text())
-    (folder.folder / MANIFEST).write_text(json.dumps({k: v for k, v in manifest.items() if k != "structures"}))
-    list(run_shards(predictor, iter(frames), "x", Question(), again))
-    assert (folder.folder / f"000001{suffix}").read_bytes() == (whole.folder / f"000001{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("numbers", [[0], [1, 3], [3], [0, 1, 2, 3]])
+def test_files_removed_from_a_complete_folder_are_made_again(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, numbers: list[int]
+) -> None:
+    frames, folder = molecules() * 2, tmp_path / "parts"
+    list(run_shards(predictor, iter(frames), "x", Question(), Shards(folder, 4, ".xyz")))
+    complete = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for number in numbers:
+        (folder / f"{number:06d}.xyz").unlink()
+    counts = counted(predictor, monkeypatch)
+    done = list(run_shards(predictor, iter(frames), "x", Question(), Shards(folder, 4, ".xyz", resume=True)))
+    assert done[-1] == 14
+    assert sum(counts) == sum(2 if number == 3 else 4 for number in numbers)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == complete
 
 
 def test_folders_that_are_not_gone_on_with(predictor: Predictor, ensemble: Predictor, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ run that was killed goes on with the first file that is missing.
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -45,6 +46,10 @@ class Shards:
     size: int
     suffix: str
     resume: bool = False
+
+    def path(self, number: int) -> Path:
+        """The file with that number, from 0."""
+        return self.folder / f"{number:06d}{self.suffix}"
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:
@@ -90,7 +95,7 @@ def run_shards(
     a folder with something else in it, for one with predictions without `resume`, and for one that was begun with
     another model, other structures or other options.
     """
-    question = _settled(predictor, question, [shards.folder / f"0{shards.suffix}"])
+    question = _settled(predictor, question, [shards.path(0)])
     names = predictor.asked(question.properties)
     terms = {
         "properties": list(names),
@@ -108,9 +113,10 @@ def run_shards(
         part = itertools.islice(structures, shards.size)
         if (ahead := next(part, None)) is None:
             break
-        path = shards.folder / f"{number:06d}{shards.suffix}"
+        path = shards.path(number)
         if path.exists():
             done += 1 + sum(1 for _ in part)
+            yield done
             continue
         with PropertyWriter(path, names, predictor.properties_meta(names)) as writer:
             for found in predict(predictor, itertools.chain([ahead], part), question):
@@ -144,7 +150,7 @@ def fingerprint(files: Sequence[Path], smiles: Sequence[str]) -> str:
 
 
 def _begin(shards: Shards, terms: dict[str, Any]) -> int | None:
-    """Make the folder, or check that it is one to go on with; the number of structures if it is complete."""
+    """Make the folder, or check that it is one to go on with; the number of structures if all files are there."""
     folder = shards.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,6 +166,7 @@ def _begin(shards: Shards, terms: dict[str, Any]) -> int | None:
     try:
         begun = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         different = [key for key in terms if key != "equispec_version" and begun[key] != terms[key]]
+        total = int(begun.get("structures", 0))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{folder / MANIFEST} is damaged ({type(error).__name__}: {error})") from None
     if different:
@@ -167,7 +174,8 @@ def _begin(shards: Shards, terms: dict[str, Any]) -> int | None:
         raise InputError(f"{folder} was begun with {key} = {begun[key]}, not {terms[key]}; choose another folder")
     for partial in folder.glob(f".*{shards.suffix}.*.part"):  # of a run that was killed
         partial.unlink()
-    return begun.get("structures")
+    whole = all(shards.path(number).exists() for number in range(math.ceil(total / shards.size)))
+    return total if total and whole else None
 
 
 def _write(folder: Path, terms: dict[str, Any]) -> None:
