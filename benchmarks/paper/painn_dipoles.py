@@ -20,7 +20,7 @@ from equispec.units import conversion
 
 RECIPE = [
     "data.split={train: 7000, valid: 1000, seed: 0}",
-    "train.epochs=40",
+    "train.epochs=30",
     "train.batch_size=20",
     "train.schedule=cosine",
     "train.lr=0.001",

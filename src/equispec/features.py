@@ -12,11 +12,13 @@ class NodeFeatures:
 
     scalar: invariants. vector: polar vectors. dyad: second-rank tensors Y with Y -> R Y Rᵀ, even under inversion;
     the first Cartesian axis is the vector's component, the second the basis direction it is linear in.
+    tensor: symmetric traceless tensors Q -> R Q Rᵀ, even under inversion.
     """
 
     scalar: Float[Tensor, "atoms scalars"]
     vector: Float[Tensor, "atoms 3 vectors"] | None = None
     dyad: Float[Tensor, "atoms 3 3 dyads"] | None = None
+    tensor: Float[Tensor, "atoms 3 3 tensors"] | None = None
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,4 @@ class FeatureWidths:
     scalar: int
     vector: int | None = None
     dyad: int | None = None
+    tensor: int | None = None

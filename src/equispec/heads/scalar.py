@@ -35,6 +35,7 @@ class AtomwiseConfig(Config):
     """Configuration that heads for scalar properties have in common."""
 
     layers: PositiveInt = Field(2, le=8, description="dense layers; each but the last halves the width")
+    hidden: PositiveInt | None = Field(None, le=8192, description="width between the layers instead")
     offset: Literal["atom", "element", "mean", "none"] = Field(
         "atom",
         description="mean per atom, a least-squares value per element, the mean of all structures, whatever their size "
@@ -84,6 +85,8 @@ class _Atomwise(nn.Module):
         self.given = config.references
         self.given_scale = config.scale
         sizes = [widths.scalar // 2**k for k in range(config.layers)]
+        if config.hidden:
+            sizes[1:] = [config.hidden] * (config.layers - 1)
         layers: list[nn.Module] = []
         for n_in, n_out in zip(sizes, [*sizes[1:], len(targets)], strict=True):
             layers += [dense(n_in, n_out), nn.SiLU()]

@@ -7,7 +7,6 @@ Schütt, Unke & Gastegger, ICML 2021 (arXiv:2102.03150). Notation and equation n
     update  (eqs 9, 10)    Δs_i = a_ss + a_sv ⊙ ⟨U v_i, V v_i⟩,     Δv_i = a_vv ⊙ U v_i,     a = a(s_i, ‖V v_i‖)
 """
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -17,12 +16,12 @@ from torch import Tensor, nn
 
 from equispec.config import Config
 from equispec.features import FeatureWidths, NodeFeatures
-from equispec.graph import AtomGraph, edge_vectors, tracing
+from equispec.graph import AtomGraph
 from equispec.nn.cutoff import cosine_cutoff
 from equispec.nn.edges import network_parts
 from equispec.nn.mlp import dense, mlp
 from equispec.nn.norms import distances_and_directions, safe_norm
-from equispec.nn.pairs import EdgePairs, one_of_each_pair, tiles
+from equispec.nn.pairs import EdgePairs, pairs_of, tiles
 from equispec.nn.radial import RADIAL_BASES
 from equispec.nn.vector_messages import scalar_messages, vector_messages
 
@@ -78,17 +77,11 @@ class PaiNN(nn.Module):
 
     def edges(self, graph: AtomGraph) -> EdgePairs:
         """Unit vectors and radial basis of all edges; the cutoff multiplies the filter, its bias included."""
-        edge_index, shift = graph.edge_index, graph.edge_shift
-        one = None if tracing() else one_of_each_pair(edge_index, shift, graph.n_atoms)
-        if one is not None:
-            edge_index = edge_index.index_select(1, one)
-            graph = replace(graph, edge_index=edge_index, edge_shift=shift.index_select(0, one))
-        d, u = distances_and_directions(edge_vectors(graph))
+        vectors, receiver, sender = pairs_of(graph)
+        d, u = distances_and_directions(vectors)
         f_c = cosine_cutoff(d, self.config.cutoff)
         basis = torch.cat([self.radial(d).T * f_c, f_c[None]])
-        ways = [edge_index] if one is None else [edge_index, edge_index.flip(0)]
-        receiver, sender = torch.stack(ways, dim=1)
-        direction = torch.stack([u.T, -u.T][: len(ways)], dim=1)
+        direction = torch.stack([u.T, -u.T][: len(receiver)], dim=1)
         return EdgePairs(tiles(receiver, sender, graph.n_atoms, self.config.features), direction, basis)
 
 

@@ -13,6 +13,20 @@ def dense(n_in: int, n_out: int, bias: bool = True) -> nn.Linear:
     return layer
 
 
+def lecun_dense(n_in: int, n_out: int) -> nn.Linear:
+    """Linear layer with LeCun-normal weights (normal, cut at two sigma, of variance 1 / n_in) and zero bias."""
+    layer = nn.Linear(n_in, n_out)
+    lecun_normal_(layer.weight, n_in)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def lecun_normal_(weight: Tensor, n_in: int) -> None:
+    """Fill with a normal distribution that is cut at two sigma and has the variance 1 / n_in after that."""
+    sigma = n_in**-0.5 / 0.87962566103423978  # the standard deviation of a standard normal cut at two sigma
+    nn.init.trunc_normal_(weight, std=sigma, a=-2 * sigma, b=2 * sigma)
+
+
 class ScaledSiLU(nn.Module):
     """SiLU(x) / 0.6, which keeps the variance of a standard normal input (Open Catalyst models)."""
 

@@ -1,13 +1,13 @@
 """Edges as pairs that share a filter, in ranges that are worked off while their arrays are in the cache."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from equispec.graph import tracing
+from equispec.graph import AtomGraph, edge_vectors, tracing
 from equispec.neighbors import edge_order, image_numbers
 
 # Edges x features of a range: its arrays stay in the third-level cache, and starting an operation on them costs little.
@@ -40,6 +40,21 @@ class EdgePairs:
     tiles: tuple[Tile, ...]
     direction: Float[Tensor, "3 ways pairs"]
     basis: Float[Tensor, "columns pairs"]
+
+
+def pairs_of(
+    graph: AtomGraph,
+) -> tuple[Float[Tensor, "pairs 3"], Int[Tensor, "ways pairs"], Int[Tensor, "ways pairs"]]:
+    """Vectors (Å) from the receivers to the senders of the first way, receivers and senders of all ways.
+
+    One way only for a compiler, which must not look at the list, and where edges have no mirror images.
+    """
+    one = None if tracing() else one_of_each_pair(graph.edge_index, graph.edge_shift, graph.n_atoms)
+    if one is None:
+        return edge_vectors(graph), graph.edge_index[:1], graph.edge_index[1:]
+    edge_index, edge_shift = graph.edge_index.index_select(1, one), graph.edge_shift.index_select(0, one)
+    vectors = edge_vectors(replace(graph, edge_index=edge_index, edge_shift=edge_shift))
+    return vectors, edge_index, edge_index.flip(0)
 
 
 def one_of_each_pair(

@@ -4,6 +4,8 @@ Their constants are computed; `stored` ones are part of a model's weights, as th
 rounded or spaced in another way.
 """
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -36,6 +38,23 @@ class GaussianBasis(nn.Module):
 
     def forward(self, d: Float[Tensor, "edges"]) -> Float[Tensor, "edges n_radial"]:
         return torch.exp(-0.5 * ((d[:, None] - self.centres) / self.widths) ** 2)
+
+
+class PhysNetBasis(nn.Module):
+    """exp(-β (e^-d - μ_k)²) with n_radial centres μ_k equally spaced on [e^-r_cut, 1], d in Å.
+
+    β = [(2 / n_radial) (1 - e^-r_cut)]^-2 (Unke & Meuwly, J. Chem. Theory Comput. 15, 3678 (2019), eq 7).
+    """
+
+    centres: Tensor
+
+    def __init__(self, n_radial: int, cutoff: float) -> None:
+        super().__init__()
+        self.beta = (2 / n_radial * (1 - math.exp(-cutoff))) ** -2
+        self.register_buffer("centres", torch.linspace(math.exp(-cutoff), 1, n_radial), persistent=False)
+
+    def forward(self, d: Float[Tensor, "edges"]) -> Float[Tensor, "edges n_radial"]:
+        return torch.exp(-self.beta * (torch.exp(-d)[:, None] - self.centres) ** 2)
 
 
 RADIAL_BASES: dict[str, type[BesselBasis] | type[GaussianBasis]] = {"bessel": BesselBasis, "gaussian": GaussianBasis}
