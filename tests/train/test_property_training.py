@@ -16,7 +16,7 @@ import yaml
 
 from equispec.checkpoint import load_model
 from equispec.data.atoms import graph_from_arrays
-from equispec.data.properties import PropertySample, write_properties
+from equispec.data.properties import PropertySample, PropertyStore, write_properties
 from equispec.derivatives import evaluate
 from equispec.errors import ConfigError, InputError
 from equispec.graph import collate
@@ -261,6 +261,21 @@ def test_starting_from_a_model_that_has_seen_the_test_set_is_refused(config: Pat
     start(load_config(config, settings), tmp_path / "second", progress=False)
     with pytest.raises(InputError, match=r"it was trained on .* of the molecules to test on"):
         prepare(load_config(config, [*settings, "data.split.seed=1"]))
+
+
+def test_a_run_knows_its_data_whatever_is_said_of_them(config: Path, tmp_path: Path) -> None:
+    folder = start(load_config(config, ["train.epochs=1"]), tmp_path / "run", progress=False)
+    store = PropertyStore(tmp_path / "springs.h5")
+    assert load_model(folder).metadata["training"]["data_sha256"] == store.content_sha256
+    write_properties(tmp_path / "springs.h5", store, {**TEXTS, "source": "told in other words"})
+    assert PropertyStore(tmp_path / "springs.h5").sha256 != store.sha256
+    assert evaluate_properties(str(tmp_path / "run"), tmp_path / "springs.h5").split == "test"
+    resume(tmp_path / "run", progress=False)
+    with pytest.raises(InputError, match="of the molecules to test on"):
+        prepare(load_config(config, [f"train.init={tmp_path / 'run'}", "data.split.seed=1"]))
+    prepare(load_config(config, [f"data.sha256={store.content_sha256}"]))
+    with pytest.raises(InputError, match="the data have changed"):
+        prepare(load_config(config, [f"data.sha256={store.sha256}"]))
 
 
 @pytest.mark.parametrize(

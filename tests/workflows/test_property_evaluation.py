@@ -1,6 +1,7 @@
 """Errors of property models: counted over the labels there are, in units people quote, on the split the model knows."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from ase.build import molecule
 
 from equispec.checkpoint import save_model
 from equispec.data.properties import PropertySample, PropertyStore, write_properties
-from equispec.errors import InputError
+from equispec.errors import DataWarning, InputError
 from equispec.model import ModelConfig, build
 from equispec.predict import load
 from equispec.units import DEBYE, KCAL_PER_MOL
@@ -54,7 +55,7 @@ def store(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_errors_are_counted_over_the_labels_there_are(model: Path, store: Path) -> None:
-    found = evaluate_properties(str(model), store)
+    found = evaluate_properties(str(model), store, "all")
     assert (found.split, found.structures) == ("all", 6)
     energy, forces = found.score("energy"), found.score("forces")
     assert (energy.n, forces.n) == (5, 3 * sum(len(molecule(name)) for name in NAMES))
@@ -67,7 +68,7 @@ def test_errors_are_counted_over_the_labels_there_are(model: Path, store: Path) 
 
 
 def test_errors_in_the_units_people_quote(model: Path, store: Path) -> None:
-    found = evaluate_properties(str(model), store)
+    found = evaluate_properties(str(model), store, "all")
     assert found.score("energy").in_unit("meV").mae == pytest.approx(10, abs=1e-3)
     assert found.score("energy").in_unit("kcal/mol").mae == pytest.approx(0.01 / KCAL_PER_MOL, abs=1e-4)
     assert found.score("dipole").in_unit("D").vector == pytest.approx(0.5, abs=1e-5)
@@ -76,7 +77,12 @@ def test_errors_in_the_units_people_quote(model: Path, store: Path) -> None:
 
 
 def test_the_split_of_the_model_holds_for_its_own_data_only(store: Path, model: Path, tmp_path: Path) -> None:
-    assert evaluate_properties(str(model), store, "train").split == "all"
+    with pytest.warns(DataWarning, match=r"labels.h5: .* not the data that small says .* all 6 structures are tested"):
+        other = evaluate_properties(str(model), store, "test")
+    assert (other.split, other.structures) == ("all", 6)
+    write_report(other, tmp_path / "report")
+    for name in ("README.md", "metrics.json"):
+        assert "the test split is unknown" in (tmp_path / "report" / name).read_text()
     own = tmp_path / "own"
     config = {"split": TRAINED_ON, "data_sha256": PropertyStore(store).sha256}
     save_model(own, load(model).members[0].model, {"training": config})
@@ -85,6 +91,24 @@ def test_the_split_of_the_model_holds_for_its_own_data_only(store: Path, model: 
     assert evaluate_properties(str(own), store, "train").structures == 2
     with pytest.raises(InputError, match="unknown split 'tset'; the model knows train, valid, test; or take all"):
         evaluate_properties(str(own), store, "tset")
+    assert evaluate_properties(str(own), store, "all").structures == 6
+
+
+def test_data_are_known_by_their_structures_and_labels(store: Path, model: Path, tmp_path: Path) -> None:
+    noted = {"split": TRAINED_ON, "data_sha256": PropertyStore(store).content_sha256}
+    save_model(tmp_path / "own", load(model).members[0].model, {"training": noted})
+    write_properties(tmp_path / "again.h5", PropertyStore(store), {**TEXTS, "method": "told in other words"})
+    for path in (store, tmp_path / "again.h5"):
+        found = evaluate_properties(str(tmp_path / "own"), path)
+        assert (found.split, found.structures, found.notes) == ("test", 3, ())
+    samples = list(PropertyStore(store))
+    samples[0] = replace(samples[0], properties={"energy": np.asarray(1.0)})
+    write_properties(tmp_path / "changed.h5", samples, TEXTS)
+    with pytest.warns(DataWarning, match="the test split is unknown"):
+        evaluate_properties(str(tmp_path / "own"), tmp_path / "changed.h5")
+    strange = [tmp_path / "own", model]  # a member that was trained on other data may have seen the test split
+    with pytest.warns(DataWarning, match="own, small says"):
+        assert evaluate_properties(strange, store).split == "all"
 
 
 def test_nothing_to_compare(model: Path, store: Path, tmp_path: Path) -> None:
@@ -98,7 +122,7 @@ def test_nothing_to_compare(model: Path, store: Path, tmp_path: Path) -> None:
 
 
 def test_the_report(model: Path, store: Path, tmp_path: Path) -> None:
-    found = evaluate_properties(str(model), store)
+    found = evaluate_properties(str(model), store, "all")
     write_report(found, tmp_path / "report")
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"README.md", "metrics.json", "parity.png"}
     content = json.loads((tmp_path / "report" / "metrics.json").read_text())

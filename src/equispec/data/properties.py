@@ -147,7 +147,8 @@ class PropertyStore:
     Flat arrays, in the order of the store: `z` [atoms], `pos` [atoms, 3] Å, and `atom_offset` [molecules+1], where the
     atoms of each molecule begin; `cells` [molecules, 3, 3] Å (zeros: a molecule) and `pbc` [molecules, 3]; `values` and
     `present` of each property in `names`. `smiles`, `total_charges`, `multiplicities` per molecule; `failures`: id and
-    reason of molecules without a label. The arrays belong to the store: copy them before changing them.
+    reason of molecules without a label; `sha256`: hash of the file with its attributes. The arrays belong to the store:
+    copy them before changing them.
 
     Raises InputError for a missing, truncated, altered or foreign file.
     """
@@ -199,6 +200,16 @@ class PropertyStore:
         """Atoms other than hydrogen, per molecule."""
         heavy = np.concatenate([[0], np.cumsum(self.z != 1)])
         return np.diff(heavy[self.atom_offset]).tolist()
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """Hash of the structures and their labels alone, whatever the attributes say of them."""
+        content = {name: array for name, array in self._arrays.items() if not name.startswith("failures/")}
+        return content_hash({}, content)
+
+    def goes_by(self, sha256: str | None) -> bool:
+        """Whether a hash is that of the store, or that of its structures and labels."""
+        return sha256 in (self.sha256, self.content_sha256)
 
     def present(self, name: str) -> Bool[np.ndarray, "molecules"]:
         """Which molecules have the property; none for one that the store does not have."""

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from equispec.checkpoint import Checkpoint, load_model
+from equispec.data.properties import PropertyStore
 from equispec.errors import InputError
 from equispec.model import Model
 from equispec.predict import model_folder
@@ -31,15 +32,15 @@ class Task:
     finish: Callable[[], None] = lambda: None
 
 
-def starting_point(init: str | None, test: list[int], sha256: str | None = None) -> Checkpoint | None:
+def starting_point(init: str | None, test: list[int], store: PropertyStore | None = None) -> Checkpoint | None:
     """The model to start from; InputError if it has seen what is to be tested on.
 
-    `sha256`: of the data, where the numbers of their structures mean nothing in other data.
+    `store`: the data, where the numbers of their structures mean nothing in other data.
     """
     if init is None:
         return None
     initial = load_model(model_folder(init))
-    same = sha256 in (None, initial.metadata.get("training", {}).get("data_sha256"))
+    same = store is None or store.goes_by(initial.metadata.get("training", {}).get("data_sha256"))
     if same and (spoilt := sorted(seen(initial) & set(test))):
         raise InputError(
             f"the run cannot start from model {initial.name!r}: it was trained on {len(spoilt)} of the molecules to "

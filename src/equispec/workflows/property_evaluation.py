@@ -1,6 +1,7 @@
 """How well a model predicts energies, forces and other properties of structures that it has not seen."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from equispec.data.properties import PropertySample, PropertyStore
-from equispec.errors import InputError
+from equispec.errors import DataWarning, InputError
 from equispec.predict import PropertyPredictor, load
 from equispec.quantities import QUANTITIES
 from equispec.units import conversion
@@ -58,7 +59,8 @@ class PropertyScore:
 class PropertyEvaluation:
     """A model on a split of a store: the score of each label, and predictions to go with them.
 
-    `predicted`, `given`: property -> all labels there are, joined; `seconds` of prediction in batches.
+    `predicted`, `given`: property -> all labels there are, joined; `seconds` of prediction in batches; `notes`: what a
+    reader must know to read the numbers right.
     """
 
     model: str
@@ -71,6 +73,7 @@ class PropertyEvaluation:
     scores: tuple[PropertyScore, ...]
     predicted: dict[str, np.ndarray]
     given: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
 
     def score(self, name: str) -> PropertyScore:
         """Of one property; KeyError if it was not evaluated."""
@@ -89,8 +92,9 @@ def evaluate_properties(
 ) -> PropertyEvaluation:
     """Predict every label of a split of a property store that the model has an answer to.
 
-    `split`: train, valid, test as stored with the model, or all; a store that the model was not made from has the
-    split all only. Raises InputError where there is nothing to compare.
+    `split`: train, valid, test as stored with the model, or all. A model knows its data by their structures and labels;
+    other data have the split all only, with a DataWarning where another one is asked for. Raises InputError where there
+    is nothing to compare.
     """
     predictor = model if isinstance(model, PropertyPredictor) else load(model)
     if not predictor.quantities:
@@ -101,6 +105,9 @@ def evaluate_properties(
     if not names:
         known = ", ".join(predictor.quantities)
         raise InputError(f"{data}: holds {', '.join(store.names)}; the model predicts {known}: nothing to compare")
+    notes = _notes(predictor, store, split)
+    for text in notes:
+        warnings.warn(text, DataWarning, stacklevel=2)
     start = time.perf_counter()
     predicted, given = predict_labels(predictor, samples, names)
     seconds = time.perf_counter() - start
@@ -118,6 +125,7 @@ def evaluate_properties(
         scores=tuple(scores),
         predicted=predicted,
         given=given,
+        notes=notes,
     )
 
 
@@ -167,8 +175,19 @@ def _select(predictor: PropertyPredictor, store: PropertyStore, split: str) -> l
 
 
 def _split_name(predictor: PropertyPredictor, store: PropertyStore, split: str) -> str:
-    own = predictor.members[0].metadata.get("training", {}).get("data_sha256") == store.sha256
-    return split if own else ALL
+    trained_on = [member.metadata.get("training", {}).get("data_sha256") for member in predictor.members]
+    return split if all(store.goes_by(sha256) for sha256 in trained_on) else ALL
+
+
+def _notes(predictor: PropertyPredictor, store: PropertyStore, split: str) -> tuple[str, ...]:
+    if _split_name(predictor, store, split) == split:
+        return ()
+    text = (
+        f"{store.path}: by their content not the data that {predictor.name} says it was trained on, so that the "
+        f"{split} split is unknown: all {len(store):,} structures are tested, and the scores flatter if it was trained on "
+        f"some of them (--split {ALL}, if all are meant)"
+    )
+    return (text,)
 
 
 def _score(name: str, predicted: np.ndarray, given: np.ndarray) -> PropertyScore:

@@ -48,6 +48,7 @@ def write_report(evaluation: PropertyEvaluation, folder: Path) -> None:
     text = [
         f"# {evaluation.model} ({evaluation.model_hash})",
         f"{title(evaluation)}, predicted in {evaluation.seconds:.1f} s.",
+        *evaluation.notes,
         "\n".join(lines),
         "*Bias*: mean of predicted less given. *Spread*: standard deviation of what is given. *Vector error*: mean "
         "length of the error of a vector.",

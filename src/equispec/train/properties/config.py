@@ -18,7 +18,9 @@ class PropertyDataConfig(Config):
 
     store: Path = Field(description="property store (.h5); relative to the folder of the config")
     sha256: str | None = Field(
-        None, description="accept only data with this content hash; a run notes here that of its data"
+        None,
+        description="accept only data with this hash, of the file or of its structures and labels alone; a run notes "
+        "the latter",
     )
     split: SplitConfig = SplitConfig()
 

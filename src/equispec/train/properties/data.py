@@ -30,10 +30,10 @@ def label_key(name: str) -> str:
 def read_splits(config: PropertyDataConfig) -> tuple[PropertyStore, dict[str, list[PropertySample]]]:
     """The store and its structures by split; raises InputError for other data than noted and for an empty split."""
     store = PropertyStore(config.store)
-    if config.sha256 not in (None, store.sha256):
+    if config.sha256 is not None and not store.goes_by(config.sha256):
         raise InputError(
-            f"{config.store}: the data have changed: the content hash is {store.sha256[:12]}..., not "
-            f"{config.sha256[:12]}... as the configuration says"  # type: ignore[index]
+            f"{config.store}: the data have changed: their hash is {store.content_sha256[:12]}..., that of the file "
+            f"{store.sha256[:12]}..., not {config.sha256[:12]}... as the configuration says"
         )
     parts = split_ids(store.ids, store.smiles, store.sizes, config.split)
     warn_of_leaks(store, parts)

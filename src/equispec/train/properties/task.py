@@ -31,8 +31,10 @@ OF_ENERGY = ("energy", *FROM_ENERGY)
 
 
 def with_data_noted(config: PropertyTraining) -> PropertyTraining:
-    """Which data a run uses, in case the store changes before it is resumed."""
-    sha256 = config.data.sha256 or PropertyStore(config.data.store).sha256
+    """Which data a run uses, in case the store changes before it is resumed: the hash of structures and labels."""
+    sha256, store = config.data.sha256, PropertyStore(config.data.store)
+    if sha256 is None or store.goes_by(sha256):
+        sha256 = store.content_sha256
     return config.model_copy(update={"data": config.data.model_copy(update={"sha256": sha256})})
 
 
@@ -40,7 +42,7 @@ def prepare(config: PropertyTraining) -> Task:
     """Read the data and build the model; raises InputError or ConfigError for what cannot be trained."""
     store, splits = read_splits(config.data)
     ids = {name: [sample.id for sample in samples] for name, samples in splits.items()}
-    initial = starting_point(config.train.init, ids["test"], store.sha256)
+    initial = starting_point(config.train.init, ids["test"], store)
     # an energy learned from forces alone needs its constant
     names = list(config.train.losses)
     energies = "forces" in names and any("energy" in sample.properties for sample in splits["train"])
