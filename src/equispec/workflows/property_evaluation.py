@@ -184,8 +184,8 @@ def _notes(predictor: PropertyPredictor, store: PropertyStore, split: str) -> tu
         return ()
     text = (
         f"{store.path}: by their content not the data that {predictor.name} says it was trained on, so that the "
-        f"{split} split is unknown: all {len(store):,} structures are tested, and the scores flatter if it was trained on "
-        f"some of them (--split {ALL}, if all are meant)"
+        f"{split} split is unknown: all {len(store):,} structures are tested, and the scores flatter if some of them "
+        f"were trained on (--split {ALL}, if all are meant)"
     )
     return (text,)
 
