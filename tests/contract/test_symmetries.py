@@ -19,7 +19,7 @@ from equispec.models import MODELS
 from equispec.quantities import QUANTITIES
 
 TOLERANCE = 1e-10
-SMALL_BACKBONE = {"features": 8, "blocks": 2, "cutoff": 4.0}
+SMALL_BACKBONE = {"features": 12, "blocks": 2, "cutoff": 4.0}
 SMALL_GRID = {"start": 280.0, "stop": 290.0, "n": 7}
 # site-spectrum heads take a grid; narrow ones keep the tests quick
 SMALL_HEAD = {

@@ -86,10 +86,11 @@ class SquareTensorConfig(SiteSpectrumConfig):
 
 
 class SquareTensorHead(nn.Module):
-    """T(E) as the square of a symmetric matrix built from l = 2 tensors of the edges and of the vectors.
+    """T(E) as the square of a symmetric matrix built from l = 2 tensors of the edges, of the vectors and of the atoms.
 
     The Q^k are soft-normalised mixtures of three kinds of symmetric traceless tensors, K of each:
-    Σ_j α_ij sym₀(û ⊗ û), Σ_j β_ij sym₀(v_j ⊗ û) and sym₀(v_i ⊗ v'_i), with sym₀(a ⊗ b) = ½(abᵀ + baᵀ) - ⅓(a·b) I.
+    Σ_j α_ij sym₀(û ⊗ û), Σ_j β_ij sym₀(v_j ⊗ û) and sym₀(v_i ⊗ v'_i), with sym₀(a ⊗ b) = ½(abᵀ + baᵀ) - ⅓(a·b) I;
+    and of the atom's own tensors, where the backbone has some.
     """
 
     needs = ("scalar", "vector")
@@ -108,7 +109,7 @@ class SquareTensorHead(nn.Module):
         self.edge_gate = mlp(2 * f, f, 2 * k)
         self.neighbor_vectors = dense(widths.vector, k, bias=False)
         self.own_vectors = dense(widths.vector, 2 * k, bias=False)
-        self.mix = dense(3 * k, k, bias=False)
+        self.mix = dense(3 * k + (widths.tensor or 0), k, bias=False)
         self.coefficients = mlp(f, config.hidden or f, (k + 1) * self.n_energies, dropout=config.dropout)
         self.register_buffer("intensity_scale", torch.ones((), dtype=torch.float64))
 
@@ -162,7 +163,8 @@ class SquareTensorHead(nn.Module):
         edge = torch.cat([alpha[:, None, :] * u[:, :, None], v_j], dim=2)[:, :, None, :] * u[:, None, :, None]
         pooled = edge.new_zeros(len(sites), 3, 3, edge.shape[-1]).index_add(0, slot[i], edge)
         a, b = self.own_vectors(features.vector[sites]).chunk(2, dim=2)
-        q = torch.cat([pooled, a[:, :, None, :] * b[:, None, :, :]], dim=3)  # (S, 3, 3, 3K)
+        own = [] if features.tensor is None else [features.tensor[sites]]
+        q = torch.cat([pooled, a[:, :, None, :] * b[:, None, :, :], *own], dim=3)  # (S, 3, 3, 3K + tensors)
         q = self.mix(q).permute(0, 3, 1, 2)
         q = 0.5 * (q + q.mT)
         third = torch.eye(3, dtype=q.dtype, device=q.device) * (1 / 3)

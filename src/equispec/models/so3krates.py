@@ -28,7 +28,7 @@ from equispec.nn.mlp import lecun_dense, lecun_normal_
 from equispec.nn.norms import distances_and_directions
 from equispec.nn.pair_attention import PairIndex, scores, spread
 from equispec.nn.pairs import pairs_of
-from equispec.nn.radial import PhysNetBasis
+from equispec.nn.radial import RADIAL_BASES
 from equispec.nn.so3 import spherical_harmonics, tensors_of, vectors_of
 from equispec.nn.sphc import Degrees, SelfMix
 from equispec.nn.sphc_neighbors import all_pairs, non_local_weights
@@ -49,7 +49,8 @@ class So3kratesConfig(Config):
     blocks: PositiveInt = Field(6, description="layers")
     degrees: tuple[int, ...] = Field((1, 2, 3), description="consecutive degrees of the SPHCs")
     heads: PositiveInt = Field(4, description="heads of the feature attention")
-    n_radial: int = Field(32, ge=2, description="radial basis functions (PhysNet)")
+    radial: Literal["physnet", "gaussian", "bessel"] = "physnet"
+    n_radial: int = Field(32, ge=2, description="radial basis functions")
     radial_hidden: PositiveInt = Field(128, description="hidden units of the radial filter φ_r")
     sphc_hidden: PositiveInt = Field(32, description="hidden units of the filter on SPHC distances φ_s")
     elements: PositiveInt = Field(100, description="rows of the embedding table; row Z")
@@ -148,7 +149,7 @@ class So3krates(nn.Module):
         self.molecular = config.non_local
         self.embedding = nn.Embedding(config.elements, config.features)
         nn.init.normal_(self.embedding.weight, std=config.features**-0.5)
-        self.radial = PhysNetBasis(config.n_radial, config.cutoff)
+        self.radial = RADIAL_BASES[config.radial](config.n_radial, config.cutoff)
         self.layers = nn.ModuleList(Layer(config, self.degrees) for _ in range(config.blocks))
 
     def forward(self, graph: AtomGraph) -> NodeFeatures:
@@ -198,22 +199,25 @@ class So3krates(nn.Module):
 
 
 class Filter(nn.Module):
-    """w_ij = φ_r(basis) + φ_s(d) (eq 16), the same for both ways of a pair."""
+    """w_ij = φ_r(basis) + φ_s(d) (eq 16), the same for both ways of a pair; each φ is dense, SiLU, dense."""
 
     def __init__(self, config: So3kratesConfig) -> None:
         super().__init__()
-        n, f = len(config.degrees), config.features
-        self.radial = _network(config.n_radial, config.radial_hidden, f)
-        self.sphc = _network(n, config.sphc_hidden, f)
+        self.radial = self._network(config.n_radial, config.radial_hidden, config.features)
+        self.sphc = self._network(len(config.degrees), config.sphc_hidden, config.features)
+
+    @staticmethod
+    def _network(n_in: int, n_hidden: int, n_out: int) -> nn.ModuleList:
+        return nn.ModuleList([lecun_dense(n_in, n_hidden), lecun_dense(n_hidden, n_out)])
 
     def forward(
         self, basis: Float[Tensor, "pairs n_radial"], d: Float[Tensor, "pairs degrees"]
     ) -> Float[Tensor, "pairs F"]:
-        return self.radial(basis) + self.sphc(d)
-
-
-def _network(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(lecun_dense(n_in, n_hidden), nn.SiLU(), lecun_dense(n_hidden, n_out))
+        (first, last), (first_sphc, last_sphc) = self.radial, self.sphc
+        hidden, hidden_sphc = nn.functional.silu(first(basis)), nn.functional.silu(first_sphc(d))
+        # both last maps into one array of pairs
+        radial = nn.functional.linear(hidden, last.weight, last.bias + last_sphc.bias)
+        return torch.addmm(radial, hidden_sphc, last_sphc.weight.T)
 
 
 class Projection(nn.Module):

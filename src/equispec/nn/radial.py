@@ -47,14 +47,20 @@ class PhysNetBasis(nn.Module):
     """
 
     centres: Tensor
+    beta: Tensor
 
-    def __init__(self, n_radial: int, cutoff: float) -> None:
+    def __init__(self, n_radial: int, cutoff: float, stored: bool = False) -> None:
         super().__init__()
-        self.beta = (2 / n_radial * (1 - math.exp(-cutoff))) ** -2
-        self.register_buffer("centres", torch.linspace(math.exp(-cutoff), 1, n_radial), persistent=False)
+        last = math.exp(-cutoff)
+        self.register_buffer("centres", torch.linspace(last, 1, n_radial), persistent=stored)
+        self.register_buffer("beta", torch.tensor((2 / n_radial * (1 - last)) ** -2), persistent=stored)
 
     def forward(self, d: Float[Tensor, "edges"]) -> Float[Tensor, "edges n_radial"]:
         return torch.exp(-self.beta * (torch.exp(-d)[:, None] - self.centres) ** 2)
 
 
-RADIAL_BASES: dict[str, type[BesselBasis] | type[GaussianBasis]] = {"bessel": BesselBasis, "gaussian": GaussianBasis}
+RADIAL_BASES: dict[str, type[BesselBasis] | type[GaussianBasis] | type[PhysNetBasis]] = {
+    "bessel": BesselBasis,
+    "gaussian": GaussianBasis,
+    "physnet": PhysNetBasis,
+}
