@@ -41,6 +41,18 @@ def walk(n: int = 200) -> PropertyStore:
     )
 
 
+def breathing(store: PropertyStore) -> PropertyStore:
+    """The same frames in a cell of 15 Å that breathes, as at constant pressure."""
+    periodic = np.ones(3, bool)
+    factors = 1 + 0.03 * np.sin(0.3 * np.arange(len(store)))
+    return store_of(
+        [
+            replace(frame, pos=frame.pos * factor, cell=15 * factor * np.eye(3), pbc=periodic)
+            for frame, factor in zip(store, factors, strict=True)
+        ]
+    )
+
+
 def told(store: PropertyStore, parts) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -97,11 +109,11 @@ def test_duplicates_across_parts_are_warned_of():
 
 
 def test_a_trajectory_split_at_random_is_warned_of():
-    store = walk()
-    for values in ({}, {"train": 20, "valid": 10}, {"train": 10, "valid": 5, "test": 10}):
-        (text,) = told(store, split(store, **values))
-        assert "200 of 200 structures follow one another in time" in text
-        assert "kind: blocks" in text
+    for store in (walk(), breathing(walk())):
+        for values in ({}, {"train": 20, "valid": 10}, {"train": 10, "valid": 5, "test": 10}):
+            (text,) = told(store, split(store, **values))
+            assert "200 of 200 structures follow one another in time" in text
+            assert "kind: blocks" in text
 
 
 def test_blocks_of_a_trajectory_and_scattered_frames_are_not():

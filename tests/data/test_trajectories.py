@@ -16,8 +16,11 @@ SPRING = 3.0  # eV/Å²
 STEP = 0.05  # radians of the phase; 0.03 Å
 
 
-def swinging(n=60, energy=1.0, force=1.0, order=None, cell=None, drift=0.0) -> PropertyStore:
-    """Ethanol whose atoms swing about their places in harmonic wells, each with a phase of its own."""
+def swinging(n=60, energy=1.0, force=1.0, order=None, cell=None, drift=0.0, breath=0.0) -> PropertyStore:
+    """Ethanol whose atoms swing about their places in harmonic wells, each with a phase of its own.
+
+    With a `breath`, the cell breathes by this share, and the atoms with it.
+    """
     atoms = molecule("CH3CH2OH")
     rng = np.random.default_rng(0)
     phase, direction = rng.uniform(0, 2 * np.pi, (len(atoms), 1)), rng.normal(size=(len(atoms), 3))
@@ -29,6 +32,9 @@ def swinging(n=60, energy=1.0, force=1.0, order=None, cell=None, drift=0.0) -> P
             position = position % cell
         labels = {"energy": np.asarray(energy * SPRING / 2 * (shift**2).sum()), "forces": -force * SPRING * shift}
         box = None if cell is None else np.eye(3) * cell
+        if box is not None and breath:
+            deformation = np.eye(3) + breath * np.array([[1, 0.2, 0], [0.2, 0.5, 0], [0, 0, -1]]) * np.sin(0.2 * t)
+            box, position = box @ deformation, position @ deformation
         periodic = None if cell is None else np.ones(3, bool)
         samples.append(PropertySample(i, "", atoms.numbers.astype(np.int64), position, 0, 1, labels, box, periodic))
     return PropertyStore.of("swinging", samples, ATTRIBUTES)
@@ -61,6 +67,22 @@ def test_wrapped_positions_of_a_periodic_structure_do_not_jump():
     slope = force_slope(store, motion)
     assert slope is not None
     assert slope.correlation < 1  # the drift costs no energy here, so that the forces are wrong
+
+
+def test_a_cell_that_breathes_is_one_motion():
+    """As at constant pressure: atoms move with the cell by more than on their own, and across its boundaries."""
+    store = swinging(cell=12.0, drift=0.05, breath=0.06)
+    motion = find_motion(store)
+    assert (motion.runs, motion.frames) == (1, 60)
+    assert motion.step == pytest.approx(find_motion(swinging(cell=12.0, drift=0.05)).step, rel=0.1)
+    assert force_slope(store, motion) is None  # the cell does work
+    order = np.random.default_rng(1).permutation(4000)[:300].tolist()
+    assert find_motion(swinging(cell=12.0, breath=0.06, order=order)).runs == 0
+    assert (find_motion(PropertyStore.of("two", [*sized(10.0), *sized(12.0)], ATTRIBUTES))).runs == 2
+
+
+def sized(cell: float) -> list[PropertySample]:
+    return [PropertySample(**{**vars(s), "id": int(100 * cell) + s.id}) for s in swinging(30, cell=cell, breath=0.01)]
 
 
 def test_a_gap_parts_two_runs():

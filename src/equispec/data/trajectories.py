@@ -17,6 +17,7 @@ MAX_STEP = 0.5  # Å; farther frames are not the next ones, whatever the others 
 SMALL_STEP = 0.1  # Å, root mean square; up to it, energies follow forces to second order, whatever moves
 JUMP = 5.0  # times the usual step: a gap in the trajectory
 MOSTLY = 0.8  # of the steps of a run are no jumps
+MAX_STRAIN = 0.1  # of the cell from one frame to the next; at constant pressure it breathes
 TOLERANCE = 0.1  # of the slope and of the correlation, from 1
 UNIT_TOLERANCE = 0.03  # of a slope, from the ratio of two units
 
@@ -57,7 +58,7 @@ def find_motion(store: PropertyStore) -> Motion:
     """The runs of at least ten structures that follow one another: equal atoms in equal order, each near the last one.
 
     Near: the displacement is small beside that between frames half a run apart; scattered frames of the same trajectory
-    do not follow one another.
+    do not follow one another. Where the cell changes, as at constant pressure, atoms that move with it stay in place.
     """
     follows = np.zeros(len(store), bool)
     same = _same_atoms(store)
@@ -66,8 +67,10 @@ def find_motion(store: PropertyStore) -> Motion:
     steps: list[np.ndarray] = []
     for start, length in zip(starts[lengths >= MIN_FRAMES], lengths[lengths >= MIN_FRAMES], strict=True):
         positions = store.pos[store.atom_offset[start] : store.atom_offset[start + length]].reshape(length, -1, 3)
-        step = _distance(positions[1:], positions[:-1], store.cells[start])
-        far = _distance(np.roll(positions, length // 2, axis=0), positions, store.cells[start])
+        cells = store.cells[start : start + length]
+        step = _distance(positions[1:], positions[:-1], cells[1:], cells[:-1])
+        opposite = np.roll(np.arange(length), length // 2)
+        far = _distance(positions[opposite], positions, cells[opposite], cells)
         usual = np.median(step)
         near = step < min(JUMP * usual, MAX_STEP)
         if 0 < usual < CLOSE * np.median(far) and near.mean() > MOSTLY:
@@ -78,13 +81,14 @@ def find_motion(store: PropertyStore) -> Motion:
 
 
 def _same_atoms(store: PropertyStore) -> Bool[np.ndarray, "molecules"]:
-    """Whether a structure has the atoms of the one before it, in the same order, and the same cell and directions."""
+    """Whether a structure has the atoms of the one before it, in the same order, its directions and nearly its cell."""
     n = store.n_atoms
     same = np.zeros(len(store), bool)
     if len(store) < 2:
         return same
     same[1:] = (n[1:] == n[:-1]) & (store.pbc[1:] == store.pbc[:-1]).all(1)
-    same[1:] &= np.isclose(store.cells[1:], store.cells[:-1], rtol=0, atol=1e-6).all((1, 2))
+    strain = np.linalg.solve(_boxes(store.cells[:-1]), _boxes(store.cells[1:])) - np.eye(3)
+    same[1:] &= (np.abs(strain) < MAX_STRAIN).all((1, 2))
     atoms = np.repeat(same, n)  # of structures that may follow
     index = np.flatnonzero(atoms)
     differ = store.z[index] != store.z[index - np.repeat(n, n)[index]]
@@ -94,34 +98,45 @@ def _same_atoms(store: PropertyStore) -> Bool[np.ndarray, "molecules"]:
 
 
 def _distance(
-    a: Float[np.ndarray, "frames atoms 3"], b: Float[np.ndarray, "frames atoms 3"], cell: Float[np.ndarray, "3 3"]
+    a: Float[np.ndarray, "frames atoms 3"],
+    b: Float[np.ndarray, "frames atoms 3"],
+    cell_a: Float[np.ndarray, "frames 3 3"],
+    cell_b: Float[np.ndarray, "frames 3 3"],
 ) -> Float[np.ndarray, "frames"]:
-    """Root mean square distance of the atoms of two frames, of periodic ones to the nearest image."""
-    return np.sqrt((_displacement(a, b, cell) ** 2).sum(-1).mean(-1))
+    """Root mean square distance of the atoms of two frames each, of periodic ones to the nearest image."""
+    return np.sqrt((_displacement(a, b, cell_a, cell_b) ** 2).sum(-1).mean(-1))
 
 
-def _displacement(a: np.ndarray, b: np.ndarray, cell: np.ndarray) -> np.ndarray:
-    """a - b, to the nearest image where there is a cell (one for all, or one for each vector; zeros: none)."""
-    vectors = a - b
-    if not cell.any():
-        return vectors
-    periodic = cell.any((-2, -1), keepdims=True)
-    inverse = np.linalg.inv(np.where(periodic, cell, np.eye(3)))
-    wraps = np.round(np.einsum("...a,...ab->...b", vectors, inverse))  # wrapped positions jump by vectors of the cell
-    return vectors - np.einsum("...a,...ab->...b", wraps, cell)
+def _displacement(a: np.ndarray, b: np.ndarray, cell_a: np.ndarray, cell_b: np.ndarray) -> np.ndarray:
+    """a - b, [n, atoms, 3]; in cells [n, 3, 3] (zeros: none) relative to them, and to the nearest image."""
+    periodic = cell_a.any((-2, -1), keepdims=True)
+    box_a, box_b = _boxes(cell_a), _boxes(cell_b)
+    relative = a @ np.linalg.inv(box_a) - b @ np.linalg.inv(box_b)
+    relative -= np.round(relative) * periodic  # wrapped positions jump by vectors of the cell
+    return relative @ (0.5 * (box_a + box_b))
+
+
+def _boxes(cells: np.ndarray) -> np.ndarray:
+    """Cells that have an inverse: for a molecule that of 1 Å."""
+    return np.where(cells.any((-2, -1), keepdims=True), cells, np.eye(3))
 
 
 def force_slope(store: PropertyStore, motion: Motion) -> ForceSlope | None:
-    """How energies and forces match along the runs; None without runs that have both, or with fewer than ten steps."""
+    """How energies and forces match along the runs, where the cell stays the same and does no work.
+
+    None without runs that have both, or with fewer than ten such steps.
+    """
     has_both = store.present("energy") & store.present("forces")
-    later = motion.follows & has_both & np.roll(has_both, 1)
+    still = np.isclose(store.cells, np.roll(store.cells, 1, axis=0), rtol=0, atol=1e-6).all((1, 2))
+    later = motion.follows & has_both & np.roll(has_both, 1) & still
     steps = int(later.sum())
     if steps < MIN_FRAMES:
         return None
     n = store.n_atoms
     after = np.flatnonzero(np.repeat(later, n))
     before = after - np.repeat(n, n)[after]
-    vectors = _displacement(store.pos[after], store.pos[before], np.repeat(store.cells, n, axis=0)[after])
+    cells = np.repeat(store.cells, n, axis=0)[after]
+    vectors = _displacement(store.pos[after, None], store.pos[before, None], cells, cells)[:, 0]
     forces, energy = store.values("forces"), store.values("energy")
     along = -0.5 * ((forces[after] + forces[before]) * vectors).sum(-1)
     work = np.add.reduceat(along, np.concatenate([[0], np.cumsum(n[later])[:-1]]))
