@@ -18,9 +18,10 @@ from equispec.checkpoint import load_model
 from equispec.spectra.plot import REFERENCE_GREY
 from equispec.units import conversion
 
+EPOCHS = 20
 RECIPE = [
     "data.split={train: 7000, valid: 1000, seed: 0}",
-    "train.epochs=30",
+    f"train.epochs={EPOCHS}",
     "train.batch_size=20",
     "train.schedule=cosine",
     "train.lr=0.001",
@@ -31,9 +32,11 @@ DIPOLES = {
     "charges only (eq 12)": ["model.heads=[{name: dipole, atomic_dipoles: false}]", "train.losses={dipole: 1}"],
 }
 SCALARS = {
-    "energy": ("meV", ["model.heads=[{name: energy, offset: element}]", "train.losses={energy: 1}"]),
-    "homo": ("meV", ["model.heads=[{name: scalar, targets: [homo], offset: mean}]", "train.losses={homo: 1}"]),
-    "lumo": ("meV", ["model.heads=[{name: scalar, targets: [lumo], offset: mean}]", "train.losses={lumo: 1}"]),
+    ("energy",): ["model.heads=[{name: energy, offset: element}]", "train.losses={energy: 1}"],
+    ("homo", "lumo"): [
+        "model.heads=[{name: scalar, targets: [homo, lumo], offset: mean}]",
+        "train.losses={homo: 1, lumo: 1}",
+    ],
 }
 # mean absolute errors of PaiNN on B3LYP values of QM9 with 110,000 training molecules (the paper's Table 2)
 PUBLISHED = {"energy": 5.85, "homo": 27.6, "lumo": 20.4}
@@ -56,10 +59,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "sorted": np.quantile(vector, np.linspace(0, 1, 101)).round(5).tolist(),
         }
         counts = {k: len(v) for k, v in load_model(folder).metadata["training"]["split"].items()}
-    for name, (unit, settings) in SCALARS.items():
-        folder = train_on(arguments, store, "qm9_dipole.yaml", f"painn-{name}", [*RECIPE, *settings])
-        scalars[name] = in_units(errors(folder, store), **{name: unit})[name]
-    return {"dipoles": dipoles, "scalars": scalars, "structures": counts}
+    for names, settings in SCALARS.items():
+        folder = train_on(arguments, store, "qm9_dipole.yaml", f"painn-{'-'.join(names)}", [*RECIPE, *settings])
+        scalars |= in_units(errors(folder, store), **dict.fromkeys(names, "meV"))
+    return {"dipoles": dipoles, "scalars": scalars, "structures": counts, "epochs": EPOCHS}
 
 
 def table(results: dict[str, Any]) -> list[list[Any]]:
@@ -77,7 +80,8 @@ def text(results: dict[str, Any]) -> str:
     ratio = charges["vector"] / full["vector"]
     return (
         f"{n['train']:,} molecules for training, {n['valid']:,} for validation, {n['test']:,} to test on; the others "
-        "of the 10,000 are reserved for an audit. The mean length of the error vector is "
+        f"of the 10,000 are reserved for an audit. Each network was trained once, for {results['epochs']} epochs, HOMO "
+        "and LUMO with one network. The mean length of the error vector is "
         f"{full['vector']:.3f} D with atomic dipoles and {charges['vector']:.3f} D with charges alone, {ratio:.1f} "
         "times as much (the paper, ethanol: 2.2 times). *Paper*: Table 2, whose values are B3LYP, for 110,000 training "
         "molecules."

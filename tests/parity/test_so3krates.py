@@ -175,7 +175,6 @@ def test_features_and_sphcs_of_every_layer(shared: Path, file: str) -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_attention_of_every_layer(shared: Path, file: str) -> None:
     for arrays, model, case, graph in cases(shared, file):
-        near, everyone = model.backbone.neighbourhoods(graph)
         n = graph.n_atoms
         pairs = arrays[f"{case}/idx_i"] * n + arrays[f"{case}/idx_j"]
 
@@ -186,9 +185,9 @@ def test_attention_of_every_layer(shared: Path, file: str) -> None:
 
         for t, state in enumerate(states(model, graph)[1:]):
             theirs = arrays[f"{case}/alpha_feature"][t]
-            assert np.abs(table(state.attention, near)[pairs] - theirs).max(initial=0) <= TOLERANCE
+            assert np.abs(table(state.attention, state.near)[pairs] - theirs).max(initial=0) <= TOLERANCE
             theirs = arrays[f"{case}/alpha_geometric_r"][t] + arrays.get(f"{case}/alpha_geometric_s", np.zeros(99))[t]
-            assert np.abs(table(state.geometric, everyone)[pairs] - theirs).max(initial=0) <= TOLERANCE
+            assert np.abs(table(state.geometric, state.among)[pairs] - theirs).max(initial=0) <= TOLERANCE
 
 
 @pytest.mark.parametrize("file", ["local", "nonlocal_dynamic"])

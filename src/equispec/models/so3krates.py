@@ -21,6 +21,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_
 from torch import Tensor, nn
 
 from equispec.config import Config
+from equispec.errors import InputError
 from equispec.features import FeatureWidths, NodeFeatures
 from equispec.graph import AtomGraph
 from equispec.nn.cutoff import cosine_cutoff
@@ -31,9 +32,10 @@ from equispec.nn.pairs import pairs_of
 from equispec.nn.radial import RADIAL_BASES
 from equispec.nn.so3 import spherical_harmonics, tensors_of, vectors_of
 from equispec.nn.sphc import Degrees, SelfMix
-from equispec.nn.sphc_neighbors import all_pairs, non_local_weights
+from equispec.nn.sphc_neighbors import NonLocalCut, Pairs, all_pairs
 
 SMOOTH = 1.0  # c_0 of sphc_norm: smooth
+SEARCH_FROM = 128  # atoms of a structure from which on a non-local model looks for pairs (benchmarks/non_local.py)
 # what the reference code does; it was left in our defaults where it makes energies jump or differ in mirror images
 PAPER = {"parity": False, "sphc_norm": "paper", "norm_eps": 0.0}
 
@@ -120,14 +122,17 @@ class Neighbourhood:
 class State:
     """Features and SPHCs after a layer, and the attention by which it came to them (None before the first layer).
 
-    attention: φ α of the feature heads; geometric: [φ + φ~] α of the degrees; non_local: φ~ where there is any.
+    attention: φ α of the feature heads, of the pairs in `near`; geometric: [φ + φ~] α of the degrees, of the pairs in
+    `among`; non_local: φ~ of these, where the model has it.
     """
 
     f: Float[Tensor, "atoms F"]
     chi: Float[Tensor, "atoms components"]
+    near: Neighbourhood
+    among: Neighbourhood
     attention: Float[Tensor, "ways pairs heads"] | None = None
-    geometric: Float[Tensor, "ways everyone degrees"] | None = None
-    non_local: Float[Tensor, "ways everyone"] | None = None
+    geometric: Float[Tensor, "ways among degrees"] | None = None
+    non_local: Float[Tensor, "ways among"] | None = None
 
 
 class So3krates(nn.Module):
@@ -147,6 +152,7 @@ class So3krates(nn.Module):
         )
         self.max_z = config.elements - 1
         self.molecular = config.non_local
+        self.cut = NonLocalCut(self.degrees.total_norm, config.chi_cut, config.softmax_include_self)
         self.embedding = nn.Embedding(config.elements, config.features)
         nn.init.normal_(self.embedding.weight, std=config.features**-0.5)
         self.radial = RADIAL_BASES[config.radial](config.n_radial, config.cutoff)
@@ -165,17 +171,46 @@ class So3krates(nn.Module):
 
     def states(self, graph: AtomGraph) -> Iterator[State]:
         """The state at the start and after every layer."""
-        near, everyone = self.neighbourhoods(graph)
-        state = State(self.embedding(graph.z), self.start(near))
+        near = self.neighbourhood(graph, *pairs_of(graph))
+        everyone = self.neighbourhood_of(graph, all_pairs(graph)) if self.sees_all_pairs(graph) else None
+        state = State(self.embedding(graph.z), self.start(near), near, near)
         yield state
         for layer in self.layers:
-            state = layer(state, near, everyone, graph)
+            among, non_local = self.surroundings(state.chi, near, everyone, graph)
+            state = layer(state, near, among, non_local)
             yield state
 
-    def neighbourhoods(self, graph: AtomGraph) -> tuple[Neighbourhood, Neighbourhood]:
-        """The pairs within the cutoff, and those of the geometric attention: the same, or all of each molecule."""
-        near = self.neighbourhood(graph, *pairs_of(graph))
-        return near, self.neighbourhood(graph, *all_pairs(graph)) if self.config.non_local else near
+    def sees_all_pairs(self, graph: AtomGraph) -> bool:
+        """Whether the non-local attention weighs all pairs; in large structures it looks for those that matter."""
+        if not self.config.non_local:
+            return False
+        if graph.cell.any():
+            raise InputError(
+                "a non-local So3krates model sees all atoms of a structure, and a periodic structure has no end: take a "
+                "local model (non_local: false) or a molecule without a cell"
+            )
+        return graph.n_atoms <= SEARCH_FROM * graph.n_systems
+
+    def surroundings(
+        self,
+        chi: Float[Tensor, "atoms components"],
+        near: Neighbourhood,
+        everyone: Neighbourhood | None,
+        graph: AtomGraph,
+    ) -> tuple[Neighbourhood, Float[Tensor, "ways pairs"] | None]:
+        """Whom the geometric attention sees, and φ~ of them, if any."""
+        if not self.config.non_local:
+            return near, None
+        if everyone is not None:
+            return everyone, self.cut.weights(everyone.differences(chi), everyone.index, graph)
+        pairs, log_sums = self.cut.search(chi, graph, self.config.cutoff)
+        found = self.neighbourhood_of(graph, pairs)
+        return found, self.cut.weights_of_some(found.differences(chi), found.index, graph, log_sums)
+
+    def neighbourhood_of(self, graph: AtomGraph, pairs: Pairs) -> Neighbourhood:
+        """A neighbourhood of pairs, both ways of them."""
+        receiver = torch.stack(pairs)
+        return self.neighbourhood(graph, graph.pos[pairs[1]] - graph.pos[pairs[0]], receiver, receiver.flip(0))
 
     def neighbourhood(self, graph: AtomGraph, vectors: Tensor, receiver: Tensor, sender: Tensor) -> Neighbourhood:
         """Harmonics, cutoff and radial basis of pairs."""
@@ -261,7 +296,6 @@ class Layer(nn.Module):
 
     def __init__(self, config: So3kratesConfig, degrees: Degrees) -> None:
         super().__init__()
-        self.non_local, self.cut, self.include_self = config.non_local, config.chi_cut, config.softmax_include_self
         self.degrees = degrees
         self.features = Attention(config, config.heads)
         self.value = Projection(config, config.heads)
@@ -274,23 +308,20 @@ class Layer(nn.Module):
             nn.Parameter(torch.ones(len(config.degrees))) for _ in range(2 * config.sphc_layer_norm)
         )
 
-    def forward(self, state: State, near: Neighbourhood, everyone: Neighbourhood, graph: AtomGraph) -> State:
+    def forward(
+        self, state: State, near: Neighbourhood, among: Neighbourhood, non_local: Float[Tensor, "ways pairs"] | None
+    ) -> State:
         f, chi = state.f, state.chi
-        differences = everyone.differences(chi)
-        d = self.degrees.norms(differences)
-        weight, non_local = everyone.cutoff[None], None
-        if self.non_local:
-            distance = self.degrees.total_norm(differences)
-            non_local = non_local_weights(distance, everyone.index, graph, self.cut, self.include_self)
-            weight = weight + non_local
-        geometric = self.geometry(f, d, everyone) * weight[:, :, None]
-        if near is not everyone:
-            d = self.degrees.norms(near.differences(chi))
+        d = self.degrees.norms(near.differences(chi))
         attention = self.features(f, d, near) * near.cutoff[:, None]
+        if among is not near:
+            d = self.degrees.norms(among.differences(chi))
+        weight = among.cutoff[None] if non_local is None else among.cutoff + non_local
+        geometric = self.geometry(f, d, among) * weight[:, :, None]
         f = self.normal(f + spread(near.index, attention, None, self.value(f)), 0)
-        chi = chi + everyone.sum(self.degrees.expand(geometric) * everyone.harmonics)
+        chi = chi + among.sum(self.degrees.expand(geometric) * among.harmonics)
         f, chi = self.interaction(f, self.of_length(chi, 0))
-        return State(self.normal(f, 1), self.of_length(chi, 1), attention, geometric, non_local)
+        return State(self.normal(f, 1), self.of_length(chi, 1), near, among, attention, geometric, non_local)
 
     def normal(self, f: Tensor, place: int) -> Tensor:
         return self.norms[place](f) if len(self.norms) else f

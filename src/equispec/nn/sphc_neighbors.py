@@ -4,51 +4,117 @@
 
 (Frank, Unke & Müller, NeurIPS 2022, section 3 and eq 14). A softmax of distances: what is near has a small value, and
 P_6, the polynomial of DimeNet, keeps it. By the reference code, k runs over the other atoms of the molecule.
+
+φ~_ij is zero unless D_ij < log(χ_cut Σ_k exp(D_ik)). In large molecules the pairs within that radius are looked for in
+blocks of distances, and the sums are made in blocks that are made again for the gradient, so that arrays of all pairs
+never exist.
 """
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from equispec.errors import InputError
 from equispec.graph import AtomGraph
 from equispec.nn.cutoff import polynomial_envelope
 from equispec.nn.pair_attention import PairIndex
 from equispec.nn.segment import segment_softmax
 
 EXPONENT = 6
+BLOCK = 2**18  # distances
+
+Pairs = tuple[Int[Tensor, "pairs"], Int[Tensor, "pairs"]]  # first and second atom, each pair once, sorted
+Norm = Callable[[Float[Tensor, "*batch components"]], Float[Tensor, "*batch"]]
 
 
-def all_pairs(
-    graph: AtomGraph,
-) -> tuple[Float[Tensor, "pairs 3"], Int[Tensor, "2 pairs"], Int[Tensor, "2 pairs"]]:
-    """Vectors (Å), receivers and senders (both ways) of all pairs of atoms within each structure, without cells."""
-    if graph.cell.any():
-        raise InputError(
-            "a non-local So3krates model knows molecules only: its attention spans all atoms of a structure, which a "
-            "periodic structure has without end; take a local model (non_local: false) or remove the cell"
-        )
+def all_pairs(graph: AtomGraph) -> Pairs:
+    """All pairs of atoms within each structure."""
     counts = torch.bincount(graph.system, minlength=graph.n_systems)
     atoms = torch.arange(graph.n_atoms, device=graph.z.device)
     later = (torch.cumsum(counts, 0) - 1)[graph.system] - atoms  # atoms of the same structure after this one
     first = torch.repeat_interleave(atoms, later)
     start = torch.repeat_interleave(torch.cumsum(later, 0) - later, later)
-    second = first + 1 + torch.arange(len(first), device=first.device) - start
-    receiver = torch.stack([first, second])
-    return graph.pos[second] - graph.pos[first], receiver, receiver.flip(0)
+    return first, first + 1 + torch.arange(len(first), device=first.device) - start
 
 
-def non_local_weights(
-    distance: Float[Tensor, "pairs"], index: PairIndex, graph: AtomGraph, cut: float | None, include_self: bool
-) -> Float[Tensor, "ways pairs"]:
-    """φ~_ij of every pair, from the SPHC distances of all pairs of each structure; `cut` None: 1 / atoms."""
-    segment = index.receiver.flatten()
-    values = distance.repeat(index.ways)
-    if include_self:
-        segment = torch.cat([segment, torch.arange(index.n_atoms, device=segment.device)])
-        values = torch.cat([values, values.new_zeros(index.n_atoms)])
-    share = segment_softmax(values, segment, index.n_atoms)[: index.receiver.numel()].view(index.receiver.shape)
-    if cut is not None:
-        return polynomial_envelope(share * (1 / cut), EXPONENT)
-    counts = torch.bincount(graph.system, minlength=graph.n_systems).to(share.dtype)
-    return polynomial_envelope(share * counts[graph.system][index.receiver], EXPONENT)
+@dataclass(frozen=True, eq=False)
+class NonLocalCut:
+    """Who is near in SPHC space. `norm`: of differences; `cut` None: 1 / atoms; `include_self`: k runs over i too."""
+
+    norm: Norm
+    cut: float | None
+    include_self: bool
+
+    def weights(
+        self, differences: Float[Tensor, "pairs components"], index: PairIndex, graph: AtomGraph
+    ) -> Float[Tensor, "ways pairs"]:
+        """φ~_ij, from χ_i - χ_j of all pairs of every structure."""
+        segment = index.receiver.flatten()
+        values = self.norm(differences).repeat(index.ways)
+        if self.include_self:
+            segment = torch.cat([segment, torch.arange(index.n_atoms, device=segment.device)])
+            values = torch.cat([values, values.new_zeros(index.n_atoms)])
+        share = segment_softmax(values, segment, index.n_atoms)[: index.receiver.numel()].view(index.receiver.shape)
+        return polynomial_envelope(share / self.cuts(graph, share.dtype)[index.receiver], EXPONENT)
+
+    def weights_of_some(
+        self,
+        differences: Float[Tensor, "pairs components"],
+        index: PairIndex,
+        graph: AtomGraph,
+        log_sums: Float[Tensor, "atoms"],
+    ) -> Float[Tensor, "ways pairs"]:
+        """φ~_ij of the pairs that `search` has found, with its sums."""
+        share = torch.exp(self.norm(differences) - log_sums[index.receiver])
+        return polynomial_envelope(share / self.cuts(graph, share.dtype)[index.receiver], EXPONENT)
+
+    def cuts(self, graph: AtomGraph, dtype: torch.dtype) -> Float[Tensor, "atoms"]:
+        """χ_cut of every atom."""
+        counts = torch.bincount(graph.system, minlength=graph.n_systems).to(dtype)
+        cut = 1 / counts if self.cut is None else torch.full_like(counts, self.cut)
+        return cut[graph.system]
+
+    def search(
+        self, chi: Float[Tensor, "atoms components"], graph: AtomGraph, radius: float
+    ) -> tuple[Pairs, Float[Tensor, "atoms"]]:
+        """The pairs with φ~ > 0 either way and those closer than `radius` (Å), and log Σ_k exp(D_ik) of every atom."""
+        blocks = list(_blocks(graph))
+        log_sums = torch.cat([self._log_sums(chi, rows, atoms) for rows, atoms in blocks])
+        reach = (log_sums.detach() + torch.log(self.cuts(graph, chi.dtype))).nan_to_num(neginf=-1.0)
+        with torch.no_grad():
+            found = []
+            for rows, atoms in blocks:
+                near = self.norm(chi[rows, None] - chi[None, atoms]) < torch.maximum(reach[rows, None], reach[atoms])
+                close = (graph.pos[rows, None] - graph.pos[None, atoms]).square().sum(2) < radius**2
+                i, j = (near | close).nonzero(as_tuple=True)
+                found.append(torch.stack([i + rows.start, j + atoms.start]))
+            first, second = torch.cat(found, dim=1)
+            ahead = first < second
+            return (first[ahead], second[ahead]), log_sums
+
+    def _log_sums(self, chi: Tensor, rows: slice, atoms: slice) -> Float[Tensor, "rows"]:
+        def sums(chi: Tensor) -> Tensor:
+            distance = self.norm(chi[rows, None] - chi[None, atoms])
+            if not self.include_self:
+                i = torch.arange(rows.start, rows.stop, device=chi.device)[:, None]
+                j = torch.arange(atoms.start, atoms.stop, device=chi.device)
+                distance = torch.where(i == j, -torch.inf, distance)
+            return torch.logsumexp(distance, dim=1)
+
+        found = checkpoint(sums, chi, use_reentrant=False)
+        assert isinstance(found, Tensor)
+        return found
+
+
+def _blocks(graph: AtomGraph) -> Iterator[tuple[slice, slice]]:
+    """Rows of atoms, and all atoms of their structure."""
+    start = 0
+    for n in torch.bincount(graph.system, minlength=graph.n_systems).tolist():
+        atoms = slice(start, start + n)
+        step = max(1, BLOCK // max(n, 1))
+        for first in range(start, start + n, step):
+            yield slice(first, min(first + step, start + n)), atoms
+        start += n
