@@ -14,7 +14,8 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.build import bulk, molecule
-from ase.constraints import FixAtoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixCartesian
 
 import equispec
 from equispec.errors import DomainError, InputError
@@ -111,6 +112,40 @@ def test_molecules_and_crystals_share_a_file(predictor: Predictor, tmp_path: Pat
     assert ["dipole" in frame.calc.results for frame in frames] == [False, True, True]
     entries = json.loads((tmp_path / "out.json").read_text())["structures"]
     assert ["dipole" in entry["properties"] for entry in entries] == [False, True, True]
+
+
+def test_what_a_file_says_of_its_atoms_stays_with_them(predictor: Predictor, tmp_path: Path) -> None:
+    """Constraints, arrays and info survive; results of what came before do not."""
+    water, crystal = molecule("H2O"), bulk("C", "diamond", 3.567)
+    water.set_constraint(FixAtoms([1]))
+    crystal.rattle(0.1, seed=3)
+    crystal.set_constraint([FixCartesian(1, mask=[False, True, False])])
+    for atoms in (water, crystal):
+        n = len(atoms)
+        atoms.set_tags(range(n))
+        atoms.set_masses(np.linspace(2, 3, n))
+        columns = {"group": np.arange(n) % 2 == 0, "site": np.array(["A1"] * n), "field": np.full((n, 2), 0.5)}
+        for name, array in {**columns, "forces_std": np.ones((n, 3))}.items():
+            atoms.new_array(name, array)
+        atoms.info |= {"label": "two words", "matrix": np.arange(6).reshape(2, 3), "kept": {"as": [1, 2]}, "count": 7}
+        atoms.info |= {"outside_domain": "of another model", "energy_std": 1.0}
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.ones((n, 3)))
+    for k, atoms in enumerate((water, crystal)):
+        ase.io.write(tmp_path / "in.xyz", atoms)
+        (result,) = relax_file(predictor, tmp_path / "in.xyz", Relaxation(steps=2), tmp_path / f"{k}.xyz")
+        read = ase.io.read(tmp_path / f"{k}.xyz")
+        assert np.abs(read.positions - atoms.positions).max() > 1e-4
+        fixed = slice(None) if k == 0 else 1
+        np.testing.assert_allclose(read.positions[1, fixed], atoms.positions[1, fixed], atol=1e-8)
+        assert [type(one) for one in read.constraints][:1] == [type(atoms.constraints[0])]
+        assert read.constraints[-1].index == atoms.constraints[0].index
+        for name in ("tags", "masses", "group", "site", "field"):
+            np.testing.assert_array_equal(read.arrays[name], atoms.arrays[name])
+        assert "forces_std" not in read.arrays
+        assert (read.info["label"], read.info["kept"], read.info["count"]) == ("two words", {"as": [1, 2]}, 7)
+        np.testing.assert_array_equal(read.info["matrix"], atoms.info["matrix"])
+        assert not {"outside_domain", "energy_std"} & read.info.keys()
+        assert read.get_potential_energy() == result.found.values["energy"]
 
 
 def test_velocities_are_those_of_the_temperature() -> None:

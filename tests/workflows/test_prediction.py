@@ -46,7 +46,11 @@ def written(predictor: Predictor, path: Path, structures: list[Atoms], *names: s
 
 def test_ase_reads_the_results_back(predictor: Predictor, tmp_path: Path) -> None:
     frames = molecules()
-    frames[0].info |= {"charge": 1, "label": 'a "quoted"\nname', "odd": {"not": "kept"}, "vector": np.arange(3)}
+    frames[0].info |= {"charge": 1, "label": 'a "quoted"\nname', "vector": np.arange(3)}
+    frames[0].info |= {"odd": {"not": print}, "empty": " ", "nothing": None, "none": np.zeros(0)}
+    odd = {"two words": np.ones(5), "words": np.array(["a b"] * 5), "tensors": np.ones((5, 2, 2))}
+    for name, array in odd.items():
+        frames[0].new_array(name, array)
     frames[1].set_momenta(np.full((12, 3), 0.5))
     found = written(predictor, tmp_path / "a.xyz", frames)
     read = list(ase.io.iread(tmp_path / "a.xyz"))
@@ -64,7 +68,7 @@ def test_ase_reads_the_results_back(predictor: Predictor, tmp_path: Path) -> Non
         assert "forces eV/Ang" in atoms.info["units"]
     assert read[0].info["charge"] == 1
     assert read[0].info["vector"].tolist() == [0, 1, 2]
-    assert "odd" not in read[0].info
+    assert not {"odd", "empty", "nothing", "none", *odd} & {*read[0].info, *read[0].arrays}
     np.testing.assert_allclose(read[1].get_momenta(), 0.5)
 
 
