@@ -11,6 +11,7 @@ KCAL_PER_MOL = 0.0433641153087705  # eV
 KJ_PER_MOL = 0.010364269574711572  # eV
 DEBYE = 0.20819433270935597  # e·Å
 CAL_PER_MOL_K = KCAL_PER_MOL / 1000  # eV/K
+GPA = 1 / 160.2176634  # eV/Å³
 
 # unit -> (dimension, value in equispec's unit of that dimension)
 UNITS: dict[str, tuple[str, float]] = {
@@ -26,6 +27,10 @@ UNITS: dict[str, tuple[str, float]] = {
     "Ha/bohr": ("force", HARTREE / BOHR),
     "kcal/mol/Å": ("force", KCAL_PER_MOL),
     "eV/Å³": ("stress", 1.0),
+    "GPa": ("stress", GPA),
+    "kbar": ("stress", 0.1 * GPA),
+    "bar": ("stress", 1e-4 * GPA),
+    "Ha/bohr³": ("stress", HARTREE / BOHR**3),
     "e": ("charge", 1.0),
     "e·Å": ("dipole", 1.0),
     "e·bohr": ("dipole", BOHR),

@@ -8,7 +8,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from equispec.data.properties import PropertyStore
@@ -61,6 +61,13 @@ def test_options_of_the_rarer_properties_work_as_well(equispec: Run, work: Path)
     shown = equispec("data", "convert", "--help").out
     assert "--polarizability-unit" in shown
     assert "--zero-point-energy-key" not in shown
+    crystal = bulk("Cu")
+    crystal.info |= {"v": np.eye(3), "s": 3.0 * np.arange(6)}
+    ase.io.write("crystal.xyz", crystal)
+    for options in (("--virial-key", "v", "--virial-unit", "kcal/mol"), ("--stress-key", "s", "--stress-unit", "kbar")):
+        assert equispec("data", "convert", "extxyz", "crystal.xyz", "-o", "b.h5", *options).code == 0
+        assert PropertyStore("b.h5").names == ("stress",)
+    np.testing.assert_allclose(PropertyStore("b.h5").values("stress")[0, 0, 1], 15 / 1602.176634)
 
 
 @pytest.mark.parametrize(

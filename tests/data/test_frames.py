@@ -68,6 +68,54 @@ def test_periodic_frames_with_stress(tmp_path):
     assert abs(np.linalg.det(store.cells[1])) > 1
 
 
+SHAPES = {
+    "matrix": SYMMETRIC,
+    "nine": SYMMETRIC.ravel(),
+    "six": SYMMETRIC[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]],
+}
+STRESS_UNITS = {  # eV/Å³
+    "eV/Ang^3": 1,
+    "GPa": 1 / 160.2176634,
+    "kbar": 1 / 1602.176634,
+    "kB": 1 / 1602.176634,
+    "bar": 1 / 1602176.634,
+    "Ha/bohr^3": HARTREE / BOHR**3,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_stress_of_any_unit_and_shape(tmp_path, shape):
+    atoms = bulk("Cu", cubic=True)
+    atoms.info["s"] = SHAPES[shape]
+    path = written(tmp_path, [atoms])
+    data = {"s": SHAPES[shape].tolist()}
+    with ase.db.connect(tmp_path / "a.db") as database:
+        database.write(bulk("Cu", cubic=True), data=data)
+    for unit, factor in STRESS_UNITS.items():
+        for reader, file in ((read_extxyz, path), (read_ase_db, tmp_path / "a.db")):
+            (sample,) = reader(file, {"stress": "s"}, {"stress": unit})
+            np.testing.assert_allclose(sample.properties["stress"], SYMMETRIC * factor, rtol=1e-9)
+    atoms.calc = SinglePointCalculator(atoms, stress=SHAPES["six"])
+    (sample,) = read_extxyz(written(tmp_path, [atoms]), None, {"stress": "GPa"})  # ASE's own name
+    np.testing.assert_allclose(sample.properties["stress"], SYMMETRIC / 160.2176634, rtol=1e-9)
+    refused(path, r"cannot convert eV \(energy\) into eV/Å³ \(stress\)", {"stress": "s"}, {"stress": "eV"})
+
+
+def test_virials_are_stress_times_minus_the_volume(tmp_path):
+    atoms = bulk("Cu", cubic=True)
+    for name, values in SHAPES.items():
+        atoms.info[name] = values
+        path = written(tmp_path, [atoms])
+        (sample,) = read_extxyz(path, {"virial": name}, {"virial": "Ha"}, "bohr")
+        assert sample.properties.keys() == {"stress"}
+        expected = -SYMMETRIC * HARTREE / (atoms.get_volume() * BOHR**3)
+        np.testing.assert_allclose(sample.properties["stress"], expected, rtol=1e-9)
+    refused(path, "stress and virial say the same: give the key of one", {"virial": "six", "stress": "nine"})
+    molecule_ = molecule("H2O")
+    molecule_.info["v"] = SYMMETRIC
+    refused(written(tmp_path, [molecule_]), "a stress, but no periodic direction", {"virial": "v"})
+
+
 def test_keys_and_units(tmp_path):
     frames = [frame("H2O", i) for i in range(3)]
     rng = np.random.default_rng(5)

@@ -15,8 +15,8 @@ from equispec.quantities import QUANTITIES
 data_app = typer.Typer(no_args_is_help=True, help="Inspect, convert and split reference data.")
 
 FORMS = "ck-tp-pbe, published-eigen (spectra); md17, qm9, qm9-mp2, qm7x, water, extxyz, ase-db (properties)"
-LABELS = {name: name.replace("_", "-") for name, quantity in QUANTITIES.items() if quantity.scope != "site"}
-SHOWN = ("energy", "forces", "stress", "dipole", "charges", "polarizability")  # in the help; the others work as well
+LABELS = {name: quantity.unit for name, quantity in QUANTITIES.items() if quantity.scope != "site"} | {"virial": "eV"}
+SHOWN = ("energy", "forces", "stress", "virial", "dipole", "charges", "polarizability")  # in the help; all work
 PANEL = "Names and units in extxyz and ase-db"
 
 Structures = Annotated[
@@ -28,11 +28,11 @@ Structures = Annotated[
 def _with_label_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options --energy-key, --energy-unit, ... of every property, and --length-unit."""
     added = []
-    for name, words in LABELS.items():
-        for kind, told in (("key", f"Its key, if not {name}."), ("unit", f"Its unit, if not {QUANTITIES[name].unit}.")):
-            choice = typer.Option(
-                f"--{words}-{kind}", help=told, metavar=kind.upper(), rich_help_panel=PANEL, hidden=name not in SHOWN
-            )
+    for name, unit in LABELS.items():
+        key = "Its key: the stress is -virial / volume." if name == "virial" else f"Its key, if not {name}."
+        for kind, told in (("key", key), ("unit", f"Its unit, if not {unit}.")):
+            flag, hidden = f"--{name.replace('_', '-')}-{kind}", name not in SHOWN
+            choice = typer.Option(flag, help=told, metavar=kind.upper(), rich_help_panel=PANEL, hidden=hidden)
             added.append(_parameter(f"{name}_{kind}", Annotated[str | None, choice]))
     length = typer.Option(
         "--length-unit", help="That of positions and cell, if not Å.", metavar="UNIT", rich_help_panel=PANEL

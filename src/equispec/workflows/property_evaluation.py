@@ -23,7 +23,7 @@ SEVERAL = 64  # structures handed to the model at a time
 CUSTOMARY: dict[str, tuple[str, ...]] = {
     "eV": ("meV", "kcal/mol"),
     "eV/Å": ("meV/Å", "kcal/mol/Å"),
-    "eV/Å³": ("eV/Å³",),
+    "eV/Å³": ("GPa",),
     "e·Å": ("D",),
     "Å³": ("bohr³",),
     "Å²": ("bohr²",),

@@ -1,8 +1,9 @@
 """Reader of frames with labels in any file that ASE reads: extended xyz, .traj, outputs of other programs.
 
 Labels are those of ASE's names, or of the keys that are told; units are equispec's (of energy, forces and stress that
-is eV, eV/Å and eV/Å³, as in ASE) unless told otherwise. Total charge and spin multiplicity: `info["charge"]`,
-`info["spin"]`; a SMILES, if known: `info["smiles"]`.
+is eV, eV/Å and eV/Å³, as in ASE) unless told otherwise. A stress has ASE's sign (positive where the cell wants to
+shrink) and comes as six numbers (xx, yy, zz, yz, xz, xy), nine, or a matrix; or as a virial. Total charge and spin
+multiplicity: `info["charge"]`, `info["spin"]`; a SMILES, if known: `info["smiles"]`.
 """
 
 import bz2
@@ -69,7 +70,10 @@ def available(atoms: Atoms) -> dict[str, Any]:
 def sample_of(
     atoms: Atoms, identity: int, labels: Mapping[str, np.ndarray], scale: float, where: str
 ) -> PropertySample:
-    """A frame with its labels; `scale` turns its lengths into Å. Raises InputError for a charge that is no integer."""
+    """A frame with its labels, the stress in place of the virial; `scale` turns its lengths into Å.
+
+    Raises InputError for a charge that is no integer and the stress of a molecule.
+    """
     state = []
     for key, default in (("charge", 0), ("spin", 1)):
         value = atoms.info.get(key, default)
@@ -77,8 +81,12 @@ def sample_of(
             raise InputError(f"{where}: {key} = {value}: a whole number is needed")
         state.append(int(value))
     periodic = bool(atoms.pbc.any())
-    if "stress" in labels and not periodic:
+    cell = np.asarray(complete_cell(atoms.cell), dtype=np.float64) * scale if periodic else None
+    if cell is None and {"stress", "virial"} & labels.keys():
         raise InputError(f"{where}: a stress, but no periodic direction; read other labels only (--energy-key, ...)")
+    if cell is not None and "virial" in labels:
+        others = {name: value for name, value in labels.items() if name != "virial"}
+        labels = {**others, "stress": -labels["virial"] / abs(np.linalg.det(cell))}
     return PropertySample(
         identity,
         str(atoms.info.get("smiles", "")),
@@ -87,7 +95,7 @@ def sample_of(
         state[0],
         state[1],
         labels,
-        np.asarray(complete_cell(atoms.cell), dtype=np.float64) * scale if periodic else None,
+        cell,
         np.asarray(atoms.pbc, dtype=bool) if periodic else None,
     )
 

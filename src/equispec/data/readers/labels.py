@@ -11,8 +11,11 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from equispec.data.properties import STORABLE
 from equispec.errors import DataWarning, InputError
-from equispec.quantities import QUANTITIES
+from equispec.quantities import QUANTITIES, Quantity
 from equispec.units import UNITS, conversion
+
+VIRIAL = Quantity("virial", "eV", "system", ("3", "3"), 2, 1, "minus the stress times the volume of the cell")
+READABLE = {**{name: QUANTITIES[name] for name in STORABLE}, "virial": VIRIAL}
 
 SPELLINGS = {  # words for units as keyboards and other programs have them, and ours
     "Angstrom": "Å",
@@ -24,6 +27,7 @@ SPELLINGS = {  # words for units as keyboards and other programs have them, and 
     "Bohr": "bohr",
     "a0": "bohr",
     "Debye": "D",
+    "kB": "kbar",
 }
 POWERS = {"^2": "²", "**2": "²", "^3": "³", "**3": "³"}
 
@@ -53,19 +57,22 @@ class LabelReader:
     """Takes the labels of one frame after the other out of what its file holds, in equispec's units and shapes.
 
     `keys`: property -> key, for the properties that are wanted; none: every property of QUANTITIES under its own name,
-    which are ASE's names, too. `units`: property -> unit, where it is not equispec's. A wanted label may be missing in
-    some frames, but not in all. Raises InputError for unknown properties and units that cannot be.
+    which are ASE's names, too. One may be the virial, in place of the stress. `units`: property -> unit, where it is
+    not equispec's. A wanted label may be missing in some frames, but not in all. Raises InputError for unknown
+    properties and units that cannot be.
     """
 
     def __init__(self, path: Path, keys: Mapping[str, str], units: Mapping[str, str]) -> None:
         for name in (*keys, *units):
-            if name not in STORABLE:
-                raise InputError(f"unknown property {name!r}; known properties: {', '.join(STORABLE)}")
+            if name not in READABLE:
+                raise InputError(f"unknown property {name!r}; known properties: {', '.join(READABLE)}")
+        if {"stress", "virial"} <= keys.keys():
+            raise InputError(f"{path}: stress and virial say the same: give the key of one of them")
         if loose := [name for name in units if keys and name not in keys]:
             raise InputError(f"{path}: a unit of {loose[0]} is given, but no key: give both (--{option(loose[0])}-key)")
         self.path, self.wanted = path, {*keys, *units}
         self.keys = dict(keys) or {name: name for name in STORABLE}
-        self.factors = {name: conversion(unit_named(unit), QUANTITIES[name].unit) for name, unit in units.items()}
+        self.factors = {name: conversion(unit_named(unit), READABLE[name].unit) for name, unit in units.items()}
         self.found: set[str] = set()
         self.others: set[str] = set()
         self.frames = self.empty = 0
@@ -107,13 +114,13 @@ def option(name: str) -> str:
 
 
 def _label(value: Any, name: str, key: str, n_atoms: int, where: str) -> np.ndarray:
-    quantity = QUANTITIES[name]
+    quantity = READABLE[name]
     shape = (*((n_atoms,) if quantity.scope == "atom" else ()), *map(int, quantity.shape))
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         raise InputError(f"{where}: {name} ({key!r}) is not made of numbers: {str(value)[:60]}") from None
-    if name == "stress" and array.shape == (6,):
+    if name in ("stress", "virial") and array.shape == (6,):
         array = np.asarray(voigt_6_to_full_3x3_stress(array))
     # one number in a list, nine numbers for a matrix: the same numbers in the same order
     if array.shape != shape and (array.ndim == 1 or array.shape == (*shape, 1)) and array.size == np.prod(shape):
