@@ -254,6 +254,29 @@ def test_the_skin_notices_new_cells_elements_and_boundaries(folder: Path) -> Non
         assert atoms.get_potential_energy() == pytest.approx(exact(), abs=1e-10), change
 
 
+@pytest.mark.parametrize("periodic", [False, True])
+def test_atoms_that_come_too_close_within_the_skin_are_refused(folder: Path, periodic: bool) -> None:
+    """With the very words with which they are refused at first sight; a calculator goes on afterwards."""
+    pair = Atoms("OH", [[0, 0, 0.1], [0, 0, 1.0]], cell=[5, 5, 5], pbc=periodic)
+    if periodic:  # neighbours across the boundary
+        pair.positions[1, 2] -= 5
+    pair.calc = EquispecCalculator(folder, skin=1.0)
+    before = pair.get_potential_energy()
+    start = pair.positions.copy()
+    pair.positions[:, 2] += [0.225, -0.225]
+    for _ in range(2):
+        with pytest.raises(InputError) as moved:
+            pair.get_potential_energy()
+    assert pair.calc._neighbors.searches == 1
+    fresh = pair.copy()
+    fresh.calc = EquispecCalculator(folder)
+    with pytest.raises(InputError, match=r"atoms 0 \(O\) and 1 \(H\) are 0.450 Å apart") as first:
+        fresh.get_potential_energy()
+    assert str(moved.value) == str(first.value)
+    pair.positions[:] = start
+    assert pair.get_potential_energy() == before
+
+
 def test_single_precision_far_from_home(tmp_path: Path) -> None:
     """Atoms that diffused out of their cell, and molecules far from the origin, keep their digits."""
     folder = saved(tmp_path / "m")

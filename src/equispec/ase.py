@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 from jaxtyping import Float
 
-from equispec.data.atoms import graph_from_atoms
+from equispec.data.atoms import MIN_DISTANCE, graph_from_atoms
 from equispec.errors import InputError
 from equispec.graph import AtomGraph
 from equispec.neighbors import nearest_neighbors
@@ -141,7 +141,10 @@ class SkinList:
         )
 
     def graph(self, atoms: Atoms) -> AtomGraph:
-        """The structure with its neighbours and its total charge, in the precision of the model."""
+        """The structure with its neighbours and its total charge, in the precision of the model.
+
+        Raises InputError for atoms that are too close.
+        """
         if self.outdated(atoms):
             self._search(atoms)
         known, model = self._known, self.predictor.members[0].model
@@ -151,6 +154,8 @@ class SkinList:
         if self._shifted:
             vectors = vectors + known.edge_shift @ known.cell[0]
         square = vectors.square().sum(1)
+        if (square < MIN_DISTANCE**2).any():
+            self.predictor.check(atoms, ())  # says which atoms
         kept = (square < model.cutoff**2).nonzero()[:, 0]
         if model.max_neighbors is not None:
             kept = kept[nearest_neighbors(known.edge_index[:, kept], square[kept].sqrt(), model.max_neighbors)]
