@@ -109,12 +109,33 @@ def test_an_ensemble_gives_mean_and_standard_deviation(tmp_path: Path) -> None:
     together = equispec.load(folders).predict(molecules())
     assert together.meta["members"] == 3
     for k in range(len(NAMES)):
-        for name in together:
+        for name in together.keys() - {"dipole_magnitude"}:
             values = np.stack([single[name][k] for single in alone])
             np.testing.assert_allclose(together[name][k], values.mean(0), atol=1e-12)
             np.testing.assert_allclose(together.spread[name][k], values.std(0, ddof=1), atol=1e-12)
     with pytest.raises(InputError, match="same output"):
         equispec.load([folders[0], saved(tmp_path / "energy")])
+
+
+def test_the_length_of_a_dipole_is_that_of_the_mean_dipole(tmp_path: Path) -> None:
+    folders = [saved(tmp_path / str(k), ALL, seed=k) for k in range(3)]
+    vectors = np.stack([equispec.load(folder).predict(molecules(), ["dipole"])["dipole"] for folder in folders])
+    predictor = equispec.load(folders)
+    found = predictor.predict(molecules())
+    mean = found["dipole"]
+    length = np.linalg.norm(mean, axis=1)
+    assert (np.linalg.norm(vectors, axis=2).mean(0) - length).max() > 0.01, "members point in different directions"
+    np.testing.assert_allclose(found["dipole_magnitude"], length, atol=1e-12)
+    np.testing.assert_allclose(found["isotropic_polarizability"], np.trace(found["polarizability"].T) / 3, atol=1e-12)
+    polar = length > 1e-3
+    along = (vectors[:, polar] * mean[polar]).sum(2) / length[polar]
+    np.testing.assert_allclose(found.spread["dipole_magnitude"][polar], along.std(0, ddof=1), atol=1e-12)
+    alone = predictor.predict(molecules(), ["dipole_magnitude"])
+    assert list(alone) == list(alone.spread) == ["dipole_magnitude"]
+    assert_same(alone, {"dipole_magnitude": found["dipole_magnitude"]})
+    ethanol = molecule("CH3CH2OH")
+    ethanol.calc = predictor.calculator()
+    assert ethanol.calc.get_property("dipole_magnitude", ethanol) == pytest.approx(length[2], abs=1e-12)
 
 
 def test_total_charges_reach_the_model(predictor: Predictor) -> None:

@@ -170,19 +170,26 @@ class PropertyPredictor(Ensemble):
             )
 
     def evaluate(self, graph: AtomGraph, names: Sequence[str]) -> tuple[Values, Values]:
-        """Properties of a batch in double precision, and their spread among the members (empty for a single model)."""
+        """Properties of a batch in double precision, and their spread among the members (empty for a single model).
+
+        The length of a dipole is that of the mean dipole, and its spread that of the components along it.
+        """
         graph = graph.to(self.device)
+        lengths = "dipole_magnitude" in names and "dipole" in self.quantities
+        needed = [*names, "dipole"] if lengths and "dipole" not in names else names
 
         def arrays(member: Checkpoint) -> Values:
-            found = evaluate(member.model, graph, names)
+            found = evaluate(member.model, graph, needed)
             return {name: value.cpu().numpy().astype(np.float64) for name, value in found.items()}
 
         members = self._each(arrays)
         if len(members) == 1:
-            return members[0], {}
-        every = {name: np.stack([member[name] for member in members]) for name in names}
-        mean = {name: values.mean(axis=0) for name, values in every.items()}
-        return mean, {name: values.std(axis=0, ddof=1) for name, values in every.items()}
+            return {name: members[0][name] for name in names}, {}
+        every = {name: np.stack([member[name] for member in members]) for name in needed}
+        if lengths:
+            every["dipole_magnitude"] = _along_mean(every["dipole"])
+        mean = {name: every[name].mean(axis=0) for name in names}
+        return mean, {name: every[name].std(axis=0, ddof=1) for name in names}
 
     def warn(self, atoms: Atoms, told: set[str] | None = None) -> tuple[str, ...]:
         """A DomainWarning for all concerns but those in `told`, to which they are added; returns all concerns."""
@@ -213,6 +220,13 @@ class PropertyPredictor(Ensemble):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
+
+
+def _along_mean(vectors: Float[np.ndarray, "members systems 3"]) -> Float[np.ndarray, "members systems"]:
+    """The components of vectors along their mean over the members; zero where that is."""
+    mean = vectors.mean(axis=0)
+    length = np.linalg.norm(mean, axis=-1, keepdims=True)
+    return (vectors * mean).sum(-1) / np.where(length > 0, length, 1.0)[:, 0]
 
 
 def _out_of_memory(error: Exception) -> bool:
