@@ -83,9 +83,9 @@ def weights(arrays: Arrays, couplings: Arrays, model: Model) -> dict[str, Tensor
     for t, layer in enumerate(backbone.layers):
         ours, theirs = f"backbone.layers.{t}", f"w/layers_{t}"
         for block, name in (("FeatureBlock_0", "features"), ("GeometricBlock_0", "geometry")):
-            for k in (0, 1):
-                dense(f"{ours}.{name}.filter.radial.{k}", f"{theirs}/{block}/filter_fn/VmapMLP_0/layers_{k}")
-                dense(f"{ours}.{name}.filter.sphc.{k}", f"{theirs}/{block}/filter_fn/VmapMLP_1/layers_{k}")
+            for k, place in enumerate(("first", "last")):
+                dense(f"{ours}.{name}.filter.radial_{place}", f"{theirs}/{block}/filter_fn/VmapMLP_0/layers_{k}")
+                dense(f"{ours}.{name}.filter.sphc_{place}", f"{theirs}/{block}/filter_fn/VmapMLP_1/layers_{k}")
             for k, kind in enumerate(("query", "key")):
                 where = f"{theirs}/{block}/attention_fn/VmapConvAttentionCoefficients_0/Dense_{k}"
                 per_head(f"{ours}.{name}.{kind}", where)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from equispec import __version__
+from equispec.cli.attention import attention
 from equispec.cli.data import data_app
 from equispec.cli.doctor import doctor
 from equispec.cli.dynamics import md, relax
@@ -33,6 +34,7 @@ app.command()(label)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(check)
+app.command()(attention)
 app.add_typer(models_app, name="models")
 app.add_typer(data_app, name="data")
 app.command()(doctor)

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
+from torch.nn.functional import linear, silu
 
 from equispec.config import Config
 from equispec.errors import InputError
@@ -186,7 +187,7 @@ class So3krates(nn.Module):
             return False
         if graph.cell.any():
             raise InputError(
-                "a non-local So3krates model sees all atoms of a structure, and a periodic structure has no end: take a "
+                "a non-local So3krates model sees all atoms of a structure, and a periodic one has no end: take a "
                 "local model (non_local: false) or a molecule without a cell"
             )
         return graph.n_atoms <= SEARCH_FROM * graph.n_systems
@@ -238,21 +239,23 @@ class Filter(nn.Module):
 
     def __init__(self, config: So3kratesConfig) -> None:
         super().__init__()
-        self.radial = self._network(config.n_radial, config.radial_hidden, config.features)
-        self.sphc = self._network(len(config.degrees), config.sphc_hidden, config.features)
-
-    @staticmethod
-    def _network(n_in: int, n_hidden: int, n_out: int) -> nn.ModuleList:
-        return nn.ModuleList([lecun_dense(n_in, n_hidden), lecun_dense(n_hidden, n_out)])
+        f = config.features
+        self.radial_first, self.radial_last = (
+            lecun_dense(config.n_radial, config.radial_hidden),
+            lecun_dense(config.radial_hidden, f),
+        )
+        self.sphc_first, self.sphc_last = (
+            lecun_dense(len(config.degrees), config.sphc_hidden),
+            lecun_dense(config.sphc_hidden, f),
+        )
 
     def forward(
         self, basis: Float[Tensor, "pairs n_radial"], d: Float[Tensor, "pairs degrees"]
     ) -> Float[Tensor, "pairs F"]:
-        (first, last), (first_sphc, last_sphc) = self.radial, self.sphc
-        hidden, hidden_sphc = nn.functional.silu(first(basis)), nn.functional.silu(first_sphc(d))
+        hidden, hidden_sphc = silu(self.radial_first(basis)), silu(self.sphc_first(d))
         # both last maps into one array of pairs
-        radial = nn.functional.linear(hidden, last.weight, last.bias + last_sphc.bias)
-        return torch.addmm(radial, hidden_sphc, last_sphc.weight.T)
+        radial = linear(hidden, self.radial_last.weight, self.radial_last.bias + self.sphc_last.bias)
+        return torch.addmm(radial, hidden_sphc, self.sphc_last.weight.T)
 
 
 class Projection(nn.Module):
