@@ -264,6 +264,26 @@ def test_larger_molecules_are_flagged(tmp_path: Path) -> None:
     assert predictor.concerns(molecule("C6H6")) == ["6 heavy atoms, more than the 5 of any molecule it was trained on"]
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_ensemble_is_outside_where_one_of_its_members_is(tmp_path: Path, turned: bool) -> None:
+    small = {**STATISTICS, "elements": [1, 6], "max_heavy_atoms": 1, "charges": [0], "periodic": True}
+    folders = [saved(tmp_path / "a", statistics=STATISTICS), saved(tmp_path / "b", seed=1, statistics=small)]
+    predictor = equispec.load(folders[::-1] if turned else folders)
+    ethanol = molecule("CH3CH2OH")
+    ethanol.info["charge"] = 1
+    assert predictor.concerns(ethanol) == [
+        "the model has never seen the element O (1 of 2 members)",
+        "3 heavy atoms, more than the 1 of any molecule it was trained on (1 of 2 members)",
+        "total charge 1, which it was not trained on (1 of 2 members)",
+    ]
+    assert predictor.concerns(molecule("CH3Cl"))[0] == "the model has never seen the element Cl"
+    assert predictor.concerns(molecule("CH4")) == []
+    assert "periodic" in predictor.concerns(bulk("C", "diamond", 3.567))[0]
+    limited = saved(tmp_path / "c", backbone={"elements": 7})
+    with pytest.raises(InputError, match="atomic number 8; this model knows elements up to 6"):
+        equispec.load([folders[0], limited]).predict(ethanol)
+
+
 def test_questions_that_have_no_answer(predictor: Predictor, tmp_path: Path) -> None:
     ethanol = molecule("CH3CH2OH")
     diamond = bulk("C", "diamond", 3.567)

@@ -1,6 +1,7 @@
 """Ensemble: one or more models of the same kind, the structures they can take, and their outputs side by side."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,8 @@ class Ensemble:
     def concerns(self, atoms: Atoms) -> list[str]:
         """In what the structure differs from everything the model was trained on; empty if in nothing we know of.
 
-        Elements, size, charge, spin and periodicity, and of a calibrated model bonded elements and lengths of bonds.
+        Elements, size, charge, spin and periodicity, of every member of an ensemble; and of a calibrated model bonded
+        elements and lengths of bonds.
         """
         return list(self._remarks(atoms, self._absorbers(atoms)).sentences)
 
@@ -80,34 +82,17 @@ class Ensemble:
         return Remarks((*self._of_composition(atoms), *found.sentences), found.sites)
 
     def _of_composition(self, atoms: Atoms) -> list[str]:
-        known = self.members[0].metadata.get("statistics")
-        if known is None:
-            return []
-        found = []
-        unseen = [chemical_symbols[z] for z in np.unique(atoms.numbers) if z not in known["elements"]]
-        if unseen:
-            found.append(f"the model has never seen the element {' or '.join(unseen)}")
-        heavy = int((atoms.numbers > 1).sum())
-        periodic = bool(atoms.pbc.any())
-        if heavy > known["max_heavy_atoms"] and not periodic:  # a larger cell is no larger surroundings
-            found.append(
-                f"{heavy} heavy atoms, more than the {known['max_heavy_atoms']} of any molecule it was trained on"
-            )
-        charge = atoms.info.get("charge", 0)
-        if charge not in known["charges"]:
-            found.append(f"total charge {charge}, which it was not trained on")
-        spin = atoms.info.get("spin", 1)
-        if spin not in known.get("multiplicities", [1]):
-            found.append(f"spin multiplicity {spin}, which it was not trained on")
-        if periodic and not known.get("periodic", True):
-            found.append("the structure is periodic; it was trained on molecules")
-        return found
+        """What the training sets of the members lack, and of how many of them, if not of all."""
+        n = len(self.members)
+        told = Counter(text for member in self.members for text in _composition(member.metadata, atoms))
+        return [text if count == n else f"{text} ({count} of {n} members)" for text, count in told.items()]
 
     def _check(self, atoms: Atoms, allow_periodic: bool = True) -> None:
         """InputError for a structure that cannot be used or holds an element beyond the model's table."""
         where = structure_name(atoms)
         check_structure(atoms, where, allow_periodic)
-        capacity = getattr(self.members[0].model.backbone, "max_z", None)
+        tables = [getattr(member.model.backbone, "max_z", None) for member in self.members]
+        capacity = min((z for z in tables if z is not None), default=None)
         if capacity is not None and atoms.numbers.max() > capacity:
             raise InputError(
                 f"{where}: atomic number {atoms.numbers.max()}; this model knows elements up to {capacity}"
@@ -129,7 +114,8 @@ class Ensemble:
 
         Where a quantity is told from the origin of the coordinates, the structure stays where it is.
         """
-        fixed = any(getattr(head, "origin", None) == "zero" for head in self.members[0].model.config.heads)
+        heads = [head for member in self.members for head in member.model.config.heads]
+        fixed = any(getattr(head, "origin", None) == "zero" for head in heads)
         if self.dtype == torch.float64 or fixed:
             return atoms
         if not atoms.pbc.any():
@@ -155,6 +141,28 @@ class Ensemble:
                 return list(pool.map(quietly, self.members))
         finally:
             torch.set_num_threads(threads)
+
+
+def _composition(metadata: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
+    """In what a structure differs from all that one model was trained on, as far as its metadata say."""
+    known = metadata.get("statistics")
+    if known is None:
+        return
+    unseen = [chemical_symbols[z] for z in np.unique(atoms.numbers) if z not in known["elements"]]
+    if unseen:
+        yield f"the model has never seen the element {' or '.join(unseen)}"
+    heavy = int((atoms.numbers > 1).sum())
+    periodic = bool(atoms.pbc.any())
+    if heavy > known["max_heavy_atoms"] and not periodic:  # a larger cell is no larger surroundings
+        yield f"{heavy} heavy atoms, more than the {known['max_heavy_atoms']} of any molecule it was trained on"
+    charge = atoms.info.get("charge", 0)
+    if charge not in known["charges"]:
+        yield f"total charge {charge}, which it was not trained on"
+    spin = atoms.info.get("spin", 1)
+    if spin not in known.get("multiplicities", [1]):
+        yield f"spin multiplicity {spin}, which it was not trained on"
+    if periodic and not known.get("periodic", True):
+        yield "the structure is periodic; it was trained on molecules"
 
 
 def _spectrum_configs(member: Checkpoint) -> list[dict[str, Any]]:

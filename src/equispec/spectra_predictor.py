@@ -137,7 +137,7 @@ class SpectraPredictor(Ensemble):
         masks, concerns = [], []
         for atoms in batch:
             where = structure_name(atoms)
-            self._check(atoms, allow_periodic=self.members[0].metadata.get("periodic", False))
+            self._check(atoms, allow_periodic=all(member.metadata.get("periodic", False) for member in self.members))
             mask = atoms.numbers == element.z
             if not mask.any():
                 raise InputError(f"{where}: no {element.element} atom, so there is no {self.edge} edge")
