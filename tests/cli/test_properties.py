@@ -129,6 +129,16 @@ def test_md_resumes_and_reports(equispec: Run, work: Path, model: Path) -> None:
     assert frames[-1].info["equispec_version"] == package.__version__
 
 
+def test_md_from_a_minimum_says_so(equispec: Run, work: Path, model: Path) -> None:
+    ase.io.write("water.xyz", FRAMES[0])
+    assert equispec("relax", "water.xyz", "-m", model, "-o", "relaxed.xyz").code == 0
+    result = equispec("md", "relaxed.xyz", "-m", model, "--temperature", "100", "--steps", "2", "-o", "t.xyz")
+    assert result.code == 0, result.err
+    assert len(result.errors) == 2
+    assert "half of its 100 K goes into the potential energy" in result.errors[0]
+    assert "half of it goes into the potential" in equispec("md", "--help").out
+
+
 def test_md_that_blows_up_ends_with_one_sentence(equispec: Run, work: Path, model: Path) -> None:
     hot = FRAMES[0].copy()
     hot.set_momenta(np.full((3, 3), 9.0))  # a structure's own velocities are used

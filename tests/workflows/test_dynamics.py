@@ -192,6 +192,33 @@ def test_energy_and_momenta_are_conserved(predictor: Predictor, water: Atoms, tm
     assert frames[0].info["model_hash"] == predictor.hash
 
 
+def test_a_run_from_a_minimum_says_that_it_will_be_half_as_hot(
+    predictor: Predictor, water: Atoms, tmp_path: Path
+) -> None:
+    told: list[str] = []
+
+    def attempt(atoms: Atoms, **changes: Any) -> list[str]:
+        told.clear()
+        how = replace(NVE, **{"steps": 1, "every": 1, **changes})
+        simulate(predictor, atoms, how, tmp_path / "t.xyz", resume=True, remark=told.append)
+        (tmp_path / "t.xyz").unlink()
+        return told
+
+    (text,) = attempt(water)
+    assert text.startswith("the first structure is near a minimum (largest force 0.0")
+    assert text.endswith("for 200 K on average take --temperature 400 or --ensemble langevin")
+    samples = simulate(predictor, water, replace(NVE, steps=400), tmp_path / "long.xyz")
+    assert np.mean([s.temperature for s in samples]) == pytest.approx(100, rel=0.3)
+    moving, strained = water.copy(), water.copy()
+    moving.set_momenta(np.full((3, 3), 0.1))
+    strained.rattle(0.05, seed=1)
+    assert attempt(water, ensemble="langevin") == attempt(water, temperature=0.0) == attempt(strained) == []
+    assert attempt(moving, temperature=None) == []
+    assert len(attempt(moving)) == 1
+    simulate(predictor, water, NVE, tmp_path / "t.xyz")
+    assert attempt(water, steps=61, every=5) == []  # goes on
+
+
 def test_a_run_that_was_cut_goes_on_as_if_it_had_not_been(predictor: Predictor, water: Atoms, tmp_path: Path) -> None:
     whole, parts = tmp_path / "whole.xyz", tmp_path / "parts.xyz"
     expected = simulate(predictor, water, NVE, whole)

@@ -79,7 +79,8 @@ def md(
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="Of the first velocities and the thermostat (default: the structure's, else 300).", metavar="K"
+            help="Of the first velocities, and of langevin's thermostat (default: the structure's, else 300).",
+            metavar="K",
         ),
     ] = None,
     dt: Annotated[float, typer.Option(help="Time step (fs).", metavar="FS")] = 0.5,
@@ -103,6 +104,8 @@ def md(
     energy and the mean temperature are printed. Atoms that fly apart or come too close, and numbers that are none,
     stop the run with exit code 1 and that frame in FILE-stopped.xyz. The total --time or --steps of a run that goes on
     with --resume includes what is there.
+    With nve, --temperature is that of the first velocities: from a relaxed structure half of it goes into the potential
+    energy, and the run is half as hot; take twice the temperature, or --ensemble langevin.
 
     \b
     Examples:
@@ -126,7 +129,7 @@ def md(
     atoms = recipe.one_structure(structure, output)
     predictor = load(model, device, dtype)
     with _shown(steps) as report:
-        samples = recipe.simulate(predictor, atoms, how, output, resume, strict, report)
+        samples = recipe.simulate(predictor, atoms, how, output, resume, strict, report, note)
     summary = trajectory.Summary.measure(samples, len(atoms), conserved=ensemble == "nve")
     formula = atoms.get_chemical_formula("hill")
     _show_summary(summary, f"{formula}, {how.words}, model {predictor.name} ({predictor.hash})", json)

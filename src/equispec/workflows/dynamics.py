@@ -24,6 +24,7 @@ from equispec.workflows.trajectory import Sample, check_trajectory, read_traject
 
 ENSEMBLES = ("nve", "langevin")
 TEMPERATURE = 300.0  # K, where neither the user nor the structure says how fast the atoms are
+NEAR_MINIMUM = 0.05  # eV/Å, the largest force of a structure that was relaxed
 MAX_FORCE = 100.0  # eV/Å; no molecule that is still one has stronger forces
 MAX_HEAT, MIN_LIMIT = 10.0, 5000.0  # times the temperature, but at least so many K: hotter is no simulation any more
 TIME_UNITS = {"fs": 1.0, "ps": 1e3, "ns": 1e6}  # fs
@@ -68,6 +69,11 @@ class Dynamics:
             raise InputError(f"seed = {self.seed}: a number of at least 0 is needed")
 
     @property
+    def drawn(self) -> float:
+        """The temperature of velocities that are drawn, and of the thermostat, K."""
+        return TEMPERATURE if self.temperature is None else self.temperature
+
+    @property
     def words(self) -> str:
         """What must be the same where a trajectory is continued, in words."""
         temperature = "" if self.temperature is None else f" {self.temperature:g} K"
@@ -108,8 +114,11 @@ def simulate(
     resume: bool = False,
     strict: bool = False,
     report: Report = lambda _: None,
+    remark: Callable[[str], None] = lambda _: None,
 ) -> list[Sample]:
     """Run and write a trajectory; `report` is told of every step; returns the samples of all its frames.
+
+    `remark` is told, in a sentence, where the run cannot stay at the temperature of its first velocities.
 
     Frames are extended xyz with the model's properties, momenta, temperature and time. With `resume` a trajectory goes
     on from its last frame, or begins where there is none. Warns with DomainWarning as the calculator does.
@@ -126,7 +135,9 @@ def simulate(
     if resume and output.exists():
         samples, last = read_trajectory(output, info)
         _continue_from(atoms, last, output)
+        drawn = False
     else:
+        drawn = how.temperature is not None or not atoms.has("momenta")
         set_velocities(atoms, how)
     freedom = degrees_of_freedom(atoms, how.ensemble)
     predictor.check(atoms, ())
@@ -140,6 +151,8 @@ def simulate(
     if not samples:
         run.write(sample)
         samples.append(sample)
+    if drawn and (text := _from_a_minimum(atoms, how)):
+        remark(text)
     for step in range(first + 1, how.steps + 1):
         sample = run.advance(dynamics.step, step)
         report(sample)
@@ -147,6 +160,22 @@ def simulate(
             run.write(sample)
             samples.append(sample)
     return samples
+
+
+def _from_a_minimum(atoms: Atoms, how: Dynamics) -> str | None:
+    """What becomes of the temperature of velocities that were given to a relaxed structure, in a sentence."""
+    if how.ensemble != "nve" or how.drawn == 0 or _strongest(atoms) >= NEAR_MINIMUM:
+        return None
+    return (
+        f"the first structure is near a minimum (largest force {_strongest(atoms):.3f} eV/Å), so that without a "
+        f"thermostat half of its {how.drawn:g} K goes into the potential energy: for {how.drawn:g} K on average take "
+        f"--temperature {2 * how.drawn:g} or --ensemble langevin"
+    )
+
+
+def _strongest(atoms: Atoms) -> float:
+    """The largest force, eV/Å."""
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max())
 
 
 class _Run:
@@ -166,7 +195,7 @@ class _Run:
             move()
         except InputError as error:
             raise self._stopped(step, str(error)) from None
-        strongest = float(np.linalg.norm(self.atoms.get_forces(), axis=1).max())
+        strongest = _strongest(self.atoms)
         if not strongest <= MAX_FORCE:
             raise self._stopped(step, f"a force of {strongest:.3g} eV/Å exceeds {MAX_FORCE:g} eV/Å")
         sample = self._sample(self.atoms, step, float(self.atoms.get_potential_energy()))
@@ -203,7 +232,7 @@ def set_velocities(atoms: Atoms, how: Dynamics) -> None:
     """
     if how.temperature is None and atoms.has("momenta"):
         return
-    kT = units.kB * (TEMPERATURE if how.temperature is None else how.temperature)
+    kT = units.kB * how.drawn
     masses = atoms.get_masses()[:, None]
     momenta = np.random.default_rng(how.seed).normal(size=(len(atoms), 3)) * np.sqrt(masses * kT)
     if how.ensemble == "nve" and not atoms.constraints:
@@ -251,10 +280,9 @@ def _integrator(atoms: Atoms, how: Dynamics, first: int) -> VelocityVerlet | Lan
     timestep = how.timestep * units.fs
     if how.ensemble == "nve":
         return VelocityVerlet(atoms, timestep)
-    temperature = TEMPERATURE if how.temperature is None else how.temperature
     random = np.random.default_rng([how.seed, first])  # a continued run must not draw the same numbers again
     friction = how.friction / (1000 * units.fs)
-    return Langevin(atoms, timestep, temperature_K=temperature, friction=friction, fixcm=False, rng=random)
+    return Langevin(atoms, timestep, temperature_K=how.drawn, friction=friction, fixcm=False, rng=random)
 
 
 def _origin(predictor: Predictor) -> dict[str, str]:
