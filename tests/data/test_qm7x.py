@@ -54,6 +54,7 @@ def test_conformations_in_the_order_of_their_numbers(folder):
                 "forces": group["totFOR"],
                 "dipole": group["vDIP"],
                 "dipole_magnitude": group["DIP"][0],
+                "charges": group["hCHG"][:, 0],
                 "polarizability": group["mTPOL"].reshape(3, 3) * BOHR3,
                 "isotropic_polarizability": group["mPOL"][0] * BOHR3,
                 "homo": group["eH"][0],
@@ -118,5 +119,22 @@ def test_the_shared_files(shared):
     net = np.add.reduceat(many.values("forces"), many.atom_offset[:-1])
     assert np.abs(net).max() < 1e-4
     one = in_memory("qm7x", shared / "data/qm7x_so3krates/qm7x_mol226_100.npz")
-    assert (len(one), one.names) == (100, ("energy", "forces", "dipole"))
+    assert (len(one), one.names) == (100, ("energy", "forces", "dipole", "charges"))
     assert set(one.n_atoms) == {18}
+    assert np.abs(np.add.reduceat(one.values("charges"), one.atom_offset[:-1])).max() < 1e-3
+    assert one.values("charges")[one.z == 6].mean() < 0 < one.values("charges")[one.z == 1].mean()
+
+
+@pytest.mark.qm
+@pytest.mark.shared
+def test_charges_and_dipoles_have_the_signs_of_a_calculation(shared):
+    pytest.importorskip("tblite")
+    from equispec.reference.xtb import label_structure
+
+    store = in_memory("qm7x", shared / "data/qm7x_so3krates/qm7x_mol226_100.npz")
+    for name in ("charges", "dipole"):
+        given, found = (
+            np.concatenate([each[name] for each in labels])
+            for labels in zip(*((s.properties, label_structure(s.z, s.pos)) for s in list(store)[::10]), strict=True)
+        )
+        assert np.corrcoef(given, found)[0, 1] > 0.85, name

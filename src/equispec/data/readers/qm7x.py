@@ -2,14 +2,15 @@
 
 Published layout: files `1000.hdf5` ... `8000.hdf5` with groups /<molecule>/<conformation>/ (/1/Geom-m1-i1-c1-opt, for
 one) and their datasets `atNUM` [atoms], `atXYZ` [atoms, 3] Å, `ePBE0+MBD` [1] eV, `totFOR` [atoms, 3] eV/Å, `vDIP` [3]
-e·Å, `DIP` [1] e·Å, `mPOL` [1] bohr³, `mTPOL` [9] bohr³, `eH`, `eL`, `HLgap` [1] eV, and others. `DupMols.dat` beside
-them names, one per line, the relaxed conformations that occur twice: they and the displaced ones made of them are left
-out.
+e·Å, `DIP` [1] e·Å, `hCHG` [atoms, 1] e (Hirshfeld charges), `mPOL` [1] bohr³, `mTPOL` [9] bohr³, `eH`, `eL`, `HLgap`
+[1] eV, and others. `DupMols.dat` beside them names, one per line, the relaxed conformations that occur twice: they and
+the displaced ones made of them are left out.
 
 Two .npz forms are read as well: the same arrays with a leading axis of the frames, and `z` [frames, atoms] (filled up
 with zeros), `R` Å, `E` eV, `F` eV/Å.
 
-The Hirshfeld charges `hCHG` are not read: their dipoles point against `vDIP`, so that their sign is in doubt.
+The dipoles of Hirshfeld charges are not `vDIP`: those of the atoms themselves are missing, and where the dipole is
+small, as in hydrocarbons, the two may even point against one another. Both have the signs of GFN2-xTB.
 """
 
 import re
@@ -32,6 +33,7 @@ LABELS = {  # dataset -> property and unit
     "totFOR": ("forces", "eV/Å"),
     "vDIP": ("dipole", "e·Å"),
     "DIP": ("dipole_magnitude", "e·Å"),
+    "hCHG": ("charges", "e"),
     "mTPOL": ("polarizability", "bohr³"),
     "mPOL": ("isotropic_polarizability", "bohr³"),
     "eH": ("homo", "eV"),
@@ -40,7 +42,7 @@ LABELS = {  # dataset -> property and unit
 }
 FACTORS = {key: conversion(unit, QUANTITIES[name].unit) for key, (name, unit) in LABELS.items()}
 REQUIRED = ("atNUM", "atXYZ", "ePBE0+MBD", "totFOR")
-ATOMWISE = ("atNUM", "atXYZ", "totFOR")
+ATOMWISE = ("atNUM", "atXYZ", "totFOR", "hCHG")
 PADDED = {"atNUM": "z", "atXYZ": "R", "ePBE0+MBD": "E", "totFOR": "F"}
 PROVENANCE: dict[str, str | float] = {
     "name": "qm7x",
@@ -137,7 +139,7 @@ def _npz(path: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     for frame, numbers in enumerate(arrays["atNUM"]):
         real = numbers > 0
         of_frame = {key: values[frame] for key, values in arrays.items()}
-        for key in ATOMWISE:
+        for key in (key for key in ATOMWISE if key in of_frame):
             if of_frame[key].shape[:1] != real.shape:
                 raise InputError(f"{path}: {key} and the atomic numbers differ in the number of atoms")
             of_frame[key] = of_frame[key][real]
