@@ -64,6 +64,12 @@ class Ensemble:
         """Names of the properties of structures and of atoms that the model gives, derivatives included."""
         return tuple(name for name in available(self.members[0].model) if QUANTITIES[name].scope != "site")
 
+    @property
+    def max_z(self) -> int | None:
+        """The largest atomic number that all members have weights for; None where nothing limits it."""
+        tables = [getattr(member.model.backbone, "max_z", None) for member in self.members]
+        return min((z for z in tables if z is not None), default=None)
+
     def concerns(self, atoms: Atoms) -> list[str]:
         """In what the structure differs from everything the model was trained on; empty if in nothing we know of.
 
@@ -91,11 +97,9 @@ class Ensemble:
         """InputError for a structure that cannot be used or holds an element beyond the model's table."""
         where = structure_name(atoms)
         check_structure(atoms, where, allow_periodic)
-        tables = [getattr(member.model.backbone, "max_z", None) for member in self.members]
-        capacity = min((z for z in tables if z is not None), default=None)
-        if capacity is not None and atoms.numbers.max() > capacity:
+        if self.max_z is not None and atoms.numbers.max() > self.max_z:
             raise InputError(
-                f"{where}: atomic number {atoms.numbers.max()}; this model knows elements up to {capacity}"
+                f"{where}: atomic number {atoms.numbers.max()}; this model knows elements up to {self.max_z}"
             )
 
     def _batch(self, batch: Sequence[Atoms]) -> AtomGraph:

@@ -154,17 +154,14 @@ def _dipole(probe: PropertyProbe) -> list[CheckResult]:
     return [
         _charges(probe, max(abs(float(found[k]["charges"].sum()) - k) for k in (0, 1))),
         *_origin(probe, [found[k + 2]["dipole"] - found[k]["dipole"] for k in (0, 1)]),
-        _length(probe, max(probe.size("dipole", difference) for difference in lengths)),
+        _length(max(probe.size("dipole", difference) for difference in lengths)),
     ]
 
 
-def _length(probe: PropertyProbe, difference: float) -> CheckResult:
+def _length(difference: float) -> CheckResult:
     """`difference` of the predicted length and that of the vector, in units of the largest dipole."""
-    name, end = "dipole magnitude", f"largest difference {short(difference)} of the largest dipole."
-    if len(probe.predictor.members) == 1:
-        return judged(name, difference, EXACT, f"The length of the dipole is that of the vector: {end}")
-    text = "Of an ensemble, the length of the dipole is the mean of the members' lengths, not that of the mean vector: "
-    return told(name, difference, f"{text}{end}")
+    end = f"largest difference {short(difference)} of the largest dipole."
+    return judged("dipole magnitude", difference, EXACT, f"The length of the dipole is that of the vector: {end}")
 
 
 def _charges(probe: PropertyProbe, excess: float) -> CheckResult:

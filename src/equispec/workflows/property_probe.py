@@ -136,10 +136,10 @@ def strained(atoms: Atoms, strain: Float[np.ndarray, "3 3"]) -> Path:
 
 
 def _elements(predictor: Predictor) -> list[int]:
-    """Atomic numbers that the model has seen; all that it has weights for where it does not say."""
-    capacity = getattr(predictor.members[0].model.backbone, "max_z", None) or 118
-    seen = (predictor.members[0].metadata.get("statistics") or {}).get("elements")
-    return [z for z in seen or range(1, capacity + 1) if z <= capacity]
+    """Atomic numbers that all members have seen; all that they have weights for where they do not say."""
+    weighted = range(1, (predictor.max_z or 118) + 1)
+    told = [statistics for member in predictor.members if (statistics := member.metadata.get("statistics"))]
+    return sorted(set(weighted).intersection(*(statistics["elements"] for statistics in told)))
 
 
 def _single(member: Checkpoint) -> Checkpoint:
