@@ -14,7 +14,7 @@ from equispec.nn.so3 import components, coupling
 class Degrees(nn.Module):
     """A list of degrees: where each lies among the components, and norms and factors of each.
 
-    Norms are sqrt(x² + eps²) - eps; with eps = 0 their value and gradient at exactly x = 0 are 0.
+    Norms are sqrt(x² + eps²) - eps; with eps = 0 their value and gradient at x = 0 are 0.
     """
 
     of: Tensor
@@ -48,14 +48,15 @@ class Degrees(nn.Module):
         return self._root((chi * chi).sum(-1))
 
     def directions(self, chi: Float[Tensor, "*batch components"]) -> Float[Tensor, "*batch components"]:
-        """Every degree divided by its norm; zero where that is zero."""
-        norms = self.norms(chi)
+        """Every degree divided by its norm, sqrt(x² + eps²) with an eps; zero where that is zero."""
+        norms = self.norms(chi) + self.eps
         return chi / self.expand(torch.where(norms > 0, norms, 1.0))
 
     def _root(self, square: Tensor) -> Tensor:
         if self.eps:
             return torch.sqrt(square + self.eps**2) - self.eps
-        zero = square == 0
+        # below, the third power of the norm in second derivatives would vanish in single precision
+        zero = square <= torch.finfo(square.dtype).tiny ** 0.5
         return torch.sqrt(square + zero) - zero.to(square.dtype)
 
 
