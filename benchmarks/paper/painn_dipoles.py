@@ -18,7 +18,7 @@ from equispec.checkpoint import load_model
 from equispec.spectra.plot import REFERENCE_GREY
 from equispec.units import conversion
 
-EPOCHS = 20
+EPOCHS = 12
 RECIPE = [
     "data.split={train: 7000, valid: 1000, seed: 0}",
     f"train.epochs={EPOCHS}",

@@ -96,7 +96,8 @@ class Ensemble:
     def _check(self, atoms: Atoms, allow_periodic: bool = True) -> None:
         """InputError for a structure that cannot be used or holds an element beyond the model's table."""
         where = structure_name(atoms)
-        check_structure(atoms, where, allow_periodic)
+        molecules_only = any(member.model.molecules_only for member in self.members)
+        check_structure(atoms, where, allow_periodic and not molecules_only)
         if self.max_z is not None and atoms.numbers.max() > self.max_z:
             raise InputError(
                 f"{where}: atomic number {atoms.numbers.max()}; this model knows elements up to {self.max_z}"

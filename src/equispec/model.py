@@ -83,6 +83,11 @@ class Model(nn.Module):
         return self.backbone.config.max_neighbors  # type: ignore[union-attr, return-value]
 
     @property
+    def molecules_only(self) -> bool:
+        """Whether the network has no meaning in a periodic structure, whatever the quantity."""
+        return getattr(self.backbone, "molecular", False)
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the quantities that `forward` returns."""
         return tuple(name for head in self.heads.values() for name in head.outputs)  # type: ignore[union-attr]

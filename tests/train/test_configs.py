@@ -19,7 +19,7 @@ SMALL = ["data.train_sites=12", "train.epochs=1", "model.backbone.blocks=1", "mo
 
 SPECTRA = [path for path in CONFIGS if path.stem.startswith(("ck-", "isd-painn"))]
 SMALL_PROPERTIES = [
-    *("train.epochs=1", "model.backbone.blocks=1", "model.backbone.features=8", "train.batch_size=3"),
+    *("train.epochs=1", "model.backbone.blocks=1", "model.backbone.features=12", "train.batch_size=3"),
     *("data.split={train: 9, valid: 3}", "train.compile=false"),
 ]
 

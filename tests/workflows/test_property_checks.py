@@ -17,6 +17,7 @@ from equispec.workflows.probes import clear_of, molecular_crystal, recoloured
 from property_models import ALL, ENERGY, STATISTICS, property_model, saved
 
 EVERYTHING = (*ALL, {"name": "spatial-extent"})
+SO3 = {"features": 12, "degrees": [1, 2]}
 OF_DIPOLES = {"charges", "dipole and origin", "dipole magnitude", "dipole derivatives"}
 OF_POLARIZABILITIES = {"symmetric tensor", "isotropic part", "positive tensor", "polarizability derivatives"}
 
@@ -48,9 +49,29 @@ def test_models_are_asked_for_what_they_have(tmp_path: Path, heads, expected: se
     assert not failed(results)
 
 
-@pytest.mark.parametrize("backbone", [{"name": "dyad-painn"}, {"vectors": False}, {"cutoff": 2.5}], ids=str)
+@pytest.mark.parametrize(
+    "backbone", [{"name": "dyad-painn"}, {"vectors": False}, {"cutoff": 2.5}, {"name": "so3krates", **SO3}], ids=str
+)
 def test_other_backbones(tmp_path: Path, backbone) -> None:
     assert not failed(check_model(sound(tmp_path, backbone=backbone)))
+
+
+def test_a_network_for_molecules_only(tmp_path: Path) -> None:
+    results = check_model(sound(tmp_path, backbone={"name": "so3krates", **SO3, "non_local": True}))
+    assert not failed(results)
+    assert names(results) == OF_ALL | OF_ENERGY - {"stress", "periodic images"}
+    (distance,) = (result for result in results if result.name == "distance")
+    assert distance.verdict == "info"
+    assert distance.measured > 1e-6
+
+
+def test_the_published_form_of_so3krates_breaks_rules(tmp_path: Path) -> None:
+    """Mirror images differ; norms have cones, where forces on symmetric molecules are rounding errors."""
+    published = {"name": "so3krates", **SO3, "preset": "paper"}
+    assert {"rotation", "rotoinversion"} <= names(failed(check_model(sound(tmp_path / "cones", backbone=published))))
+    smooth = check_model(sound(tmp_path / "smooth", backbone={**published, "norm_eps": 0.01}))
+    assert "rotoinversion" in names(failed(smooth))
+    assert "rotation" not in names(failed(smooth))
 
 
 def test_a_run_folder_and_an_ensemble(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class PropertyProbe:
 
     Structures have only elements that the model has seen, as far as it says. `scales`: the largest value of each
     property among the probe molecules; of the energy, whose zero says nothing, the largest force times 1 Å.
-    `crystal`: atoms in a triclinic cell.
+    `crystal`: atoms in a triclinic cell; None for models of molecules only.
     """
 
     def __init__(self, predictor: Predictor) -> None:
@@ -42,7 +42,7 @@ class PropertyProbe:
         self.elements = _elements(predictor)
         self.molecules = {name: self.known(atoms) for name, atoms in probe_molecules().items()}
         self.home = self.answers(self.molecules.values())
-        self.crystal = self.clear(molecular_crystal())
+        self.crystal = None if self.model.molecules_only else self.clear(molecular_crystal())
         self.scales = self._scales()
 
     def known(self, atoms: Atoms) -> Atoms:
@@ -93,6 +93,7 @@ class PropertyProbe:
         scales = {name: max(float(np.abs(values[name]).max()) for values in self.home) for name in self.names}
         if "energy" in scales:
             scales["energy"] = max(LENGTH * scales["forces"], ROUNDING * scales["energy"])
+        if "energy" in scales and self.crystal is not None:
             scales["stress"] = float(np.abs(self.answers([self.crystal], ["stress"])[0]["stress"]).max())
         return {name: scale or 1.0 for name, scale in scales.items()}
 

@@ -52,9 +52,10 @@ def prepare(config: PropertyTraining) -> Task:
         raise InputError(f"{config.data.store}: no structure of the valid split has {' or '.join(names)}")
     model = _model(config, statistics, initial)
     options, molecular = config.train, any(getattr(head, "molecular", False) for head in model.heads.values())
-    if molecular and statistics.periodic:
+    if (molecular or model.molecules_only) and statistics.periodic:
+        part = "backbone" if model.molecules_only else "heads"
         raise InputError(
-            f"{config.data.store}: has periodic structures, for which the heads of the model have no meaning"
+            f"{config.data.store}: has periodic structures, for which the {part} of the model has no meaning"
         )
     # a quantity that is told from the origin of the coordinates needs them as they are
     fixed = any(getattr(head, "origin", None) == "zero" for head in config.model.heads)
