@@ -29,6 +29,17 @@ What vectors add to distances and angles (Figure 1 and Table 1 of the paper) is 
 """,
 )
 
+SO3KRATES = Page(
+    "so3krates-paper",
+    """\
+# The evaluations of the So3krates paper
+
+What Frank, Unke & Müller, NeurIPS 2022 (arXiv:2205.14276) do, made again with equispec on data that can be had. Each
+section is written by the command named in it; `python benchmarks/paper/page.py docs/so3krates-paper` puts the page
+together again from the JSON files. Trainings are kept in `runs/paper` and continued where they were stopped.
+""",
+)
+
 
 def source_arguments(**files: str) -> Callable[[argparse.ArgumentParser], None]:
     """Positional files and how to train; the names of the files are those of the arguments."""
