@@ -48,7 +48,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         arguments.folder / f"{name}.xyz.gz" for name in ("gnl-v0.2-test", "cumulene-angle-scan-n12")
     )
     test, scan = store_of("extxyz", test_file, name="cumulene-test"), store_of("extxyz", scan_file, naming=ORCA)
-    angles = np.array([atoms.info["phi"] for atoms in ase.io.read(scan_file, ":")])
+    angles = np.array([atoms.info["phi"] for atoms in ase.io.iread(scan_file)])
     order, known = np.argsort(angles), PropertyStore(scan)
     carbons = np.array([int((PropertyStore(test)[i].z == 6).sum()) for i in range(len(PropertyStore(test)))])
     rows, profiles = [], {}
@@ -120,8 +120,8 @@ def text(results: dict[str, Any]) -> str:
     height = max(results["true"]) / 1e3
     return (
         "200 structures of 3 to 10, 13, 14 and 20 carbon atoms for training, 50 for validation, as published; mean "
-        f"absolute errors of {counts}. The twist of C12H4 costs {height:.2f} eV. With four layers and a cutoff of 2.5 Å "
-        "no atom of a local network sees both ends of a chain of more than nine carbon atoms."
+        f"absolute errors of {counts}. The twist of C12H4 costs {height:.2f} eV. With four layers and a cutoff of 2.5 "
+        "Å no atom of a local network sees both ends of a chain of more than nine carbon atoms."
     )
 
 
