@@ -209,7 +209,7 @@ class PropertyPredictor(Ensemble):
                 return None
             return self.evaluate(graph, names)
         except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+            if not _out_of_memory(error) or (isinstance(error, InputError) and len(batch) == 1):
                 raise
         # only here, where the failed attempt has been let go of
         if len(batch) == 1:

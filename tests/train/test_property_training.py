@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +302,15 @@ def test_what_cannot_be_trained(config: Path, setting: str, message: str) -> Non
 def test_heads_of_both_kinds_are_refused(config: Path) -> None:
     with pytest.raises(ConfigError, match="on spectra or on properties, not on both"):
         load_config(config, ["model.heads=[{name: energy}, {name: square-tensor}]"])
+
+
+def test_a_network_of_molecules_only(config: Path) -> None:
+    backbone = "model.backbone={name: so3krates, features: 12, blocks: 1, cutoff: 4.0, degrees: [1], non_local: true}"
+    prepare(load_config(config, [backbone]))
+    with pytest.raises(ConfigError, match=r"train\.compile: the pairs of a non-local model"):
+        prepare(load_config(config, [backbone, "train.compile=true"]))
+    store = PropertyStore(load_config(config).data.store)
+    cell, pbc = 9.0 * np.eye(3), np.ones(3, bool)
+    write_properties(store.path, [replace(sample, cell=cell, pbc=pbc) for sample in store], TEXTS)
+    with pytest.raises(InputError, match="periodic structures, for which the backbone of the model has no meaning"):
+        prepare(load_config(config, [backbone]))

@@ -33,7 +33,7 @@ from equispec.nn.pairs import pairs_of
 from equispec.nn.radial import RADIAL_BASES
 from equispec.nn.so3 import spherical_harmonics, tensors_of, vectors_of
 from equispec.nn.sphc import Degrees, SelfMix
-from equispec.nn.sphc_neighbors import NonLocalCut, Pairs, all_pairs
+from equispec.nn.sphc_neighbors import NonLocalCut, Pairs, all_pairs, refuse_too_many
 
 SMOOTH = 1.0  # c_0 of sphc_norm: smooth
 SEARCH_FROM = 128  # atoms of a structure from which on a non-local model looks for pairs (benchmarks/non_local.py)
@@ -209,7 +209,10 @@ class So3krates(nn.Module):
         return found, self.cut.weights_of_some(found.differences(chi), found.index, graph, log_sums)
 
     def neighbourhood_of(self, graph: AtomGraph, pairs: Pairs) -> Neighbourhood:
-        """A neighbourhood of pairs, both ways of them."""
+        """A neighbourhood of pairs, both ways of them; TooManyPairs where they do not fit into the memory."""
+        layers = self.config.blocks if torch.is_grad_enabled() else 1  # that keep their arrays
+        hidden = 2 * (self.config.radial_hidden + self.config.sphc_hidden) + self.config.features
+        refuse_too_many(len(pairs[0]), layers * hidden * graph.pos.element_size(), graph)
         receiver = torch.stack(pairs)
         return self.neighbourhood(graph, graph.pos[pairs[1]] - graph.pos[pairs[0]], receiver, receiver.flip(0))
 

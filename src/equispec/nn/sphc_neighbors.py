@@ -10,6 +10,7 @@ blocks of distances, and the sums are made in blocks that are made again for the
 never exist.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from equispec.errors import InputError
 from equispec.graph import AtomGraph
 from equispec.nn.cutoff import polynomial_envelope
 from equispec.nn.pair_attention import PairIndex
@@ -38,6 +40,25 @@ def all_pairs(graph: AtomGraph) -> Pairs:
     first = torch.repeat_interleave(atoms, later)
     start = torch.repeat_interleave(torch.cumsum(later, 0) - later, later)
     return first, first + 1 + torch.arange(len(first), device=first.device) - start
+
+
+class TooManyPairs(InputError, MemoryError):
+    """Pairs of a non-local attention that do not fit into the memory."""
+
+
+def refuse_too_many(pairs: int, bytes_per_pair: int, graph: AtomGraph) -> None:
+    """TooManyPairs where `pairs` would need more than all memory of the machine or device."""
+    if graph.pos.is_cuda:
+        memory = torch.cuda.get_device_properties(graph.pos.device).total_memory
+    else:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if (needed := pairs * bytes_per_pair) > memory:
+        largest = int(torch.bincount(graph.system).max())
+        raise TooManyPairs(
+            f"a structure of {largest:,} atoms: its {pairs:,} pairs in a non-local attention need about "
+            f"{needed / 1e9:.0f} GB of {memory / 1e9:.0f} GB there are; take fewer atoms, a smaller chi_cut or a local "
+            "model (non_local: false)"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,6 +57,8 @@ def prepare(config: PropertyTraining) -> Task:
         raise InputError(
             f"{config.data.store}: has periodic structures, for which the {part} of the model has no meaning"
         )
+    if options.compile and model.molecules_only:
+        raise ConfigError("train.compile: the pairs of a non-local model change with its numbers: set it to false")
     # a quantity that is told from the origin of the coordinates needs them as they are
     fixed = any(getattr(head, "origin", None) == "zero" for head in config.model.heads)
     datasets = {

@@ -1,0 +1,100 @@
+"""What So3krates refuses, in words: configurations that do not fit, cells, and pairs beyond the memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+from small_so3krates import SMALL, graph_of, network
+from small_so3krates import molecule as random_molecule
+
+from equispec.checkpoint import save_model
+from equispec.errors import ConfigError, InputError
+from equispec.graph import AtomGraph
+from equispec.model import ModelConfig
+from equispec.nn import sphc_neighbors
+from equispec.nn.sphc_neighbors import TooManyPairs
+from equispec.predict import Predictor, load
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"features": 130}, "features = 130 must be a multiple of the 4 heads, such as 132"),
+        ({"features": 16}, "features = 16 must be a multiple of the 3 degrees, such as 18"),
+        ({"degrees": [1, 3]}, "consecutive whole numbers"),
+        ({"degrees": []}, "consecutive whole numbers"),
+        ({"degrees": [6, 7]}, "consecutive whole numbers from 0 to 6"),
+        ({"preset": "best"}, "preset"),
+        ({"norm_eps": -1}, "norm_eps"),
+    ],
+    ids=str,
+)
+def test_configurations(options: dict, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        ModelConfig.parse({"backbone": {**SMALL, **options}, "heads": [{"name": "energy"}]})
+
+
+def test_a_preset_gives_way_to_what_is_said_beside_it() -> None:
+    config = ModelConfig.parse(
+        {"backbone": {**SMALL, "preset": "paper", "norm_eps": 0.02}, "heads": [{"name": "energy"}]}
+    )
+    again = ModelConfig.parse(config.model_dump(mode="json"))
+    assert again == config
+    said = config.backbone.model_dump()
+    assert [said[name] for name in ("parity", "sphc_norm", "norm_eps")] == [False, "paper", 0.02]
+
+
+@pytest.mark.parametrize("head", ["dipole", "polarizability", "square-tensor"])
+def test_heads_of_vectors_want_the_parity_rule(head: str) -> None:
+    with pytest.raises(ConfigError, match="vector"):
+        network_with(head, parity=False)
+    network_with(head, parity=True)
+
+
+def network_with(head: str, parity: bool) -> None:
+    from equispec.model import build
+
+    build(
+        ModelConfig.parse({"backbone": {**SMALL, "parity": parity}, "heads": [{"name": head, **HEADS.get(head, {})}]})
+    )
+
+
+HEADS = {"square-tensor": {"cutoff": 3.0, "grid": {"start": 280.0, "stop": 290.0, "n": 7}}}
+
+
+def non_local(folder: Path) -> Predictor:
+    save_model(folder / "model", network(non_local=True), {})
+    return load(folder / "model", device="cpu")
+
+
+def test_cells(tmp_path: Path) -> None:
+    predictor = non_local(tmp_path)
+    with pytest.raises(InputError, match="the structure is periodic, but the model is for molecules"):
+        predictor.predict(bulk("C", "diamond", 3.567), ["energy"])
+    crystal = AtomGraph(
+        *(getattr(graph_of(predictor.members[0].model, random_molecule(1, 5)), name) for name in FIELDS),
+        cell=10 * torch.eye(3, dtype=torch.float64)[None],
+        system=torch.zeros(5, dtype=torch.long),
+    )
+    with pytest.raises(InputError, match="a periodic one has no end"):
+        predictor.members[0].model(crystal)
+
+
+FIELDS = ("z", "pos", "edge_index", "edge_shift")
+
+
+def test_pairs_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor, ethanol = non_local(tmp_path), molecule("CH3CH2OH")
+    expected = predictor.predict([ethanol] * 4, ["energy", "forces"])
+    n_bytes = 36 * 2 * (2 * (16 + 8) + 12) * 8  # pairs, layers, numbers kept of each
+    for memory, told in ((n_bytes, None), (n_bytes - 1, "9 atoms: its 36 pairs")):
+        with monkeypatch.context() as patch:
+            patch.setattr(sphc_neighbors.os, "sysconf", lambda name, memory=memory: 1 if "SIZE" in name else memory)
+            if told is None:  # one molecule at a time
+                found = predictor.predict([ethanol] * 4, ["energy", "forces"])
+                np.testing.assert_allclose(found["forces"], expected["forces"], atol=1e-12)
+            else:
+                with pytest.raises(TooManyPairs, match=told):
+                    predictor.predict([ethanol] * 4, ["energy", "forces"])
