@@ -47,7 +47,9 @@ class So3kratesConfig(Config):
     name: Literal["so3krates"] = "so3krates"
     preset: Literal["physics", "paper"] = Field("physics", description="paper: defaults of the reference code")
     cutoff: PositiveFloat = Field(5.0, le=100, description="Å")
-    max_neighbors: PositiveInt | None = Field(None, description="keep only the nearest; None: all within the cutoff")
+    max_neighbors: PositiveInt | None = Field(
+        None, description="keep only the nearest, None: all within the cutoff; non-local attention sees all the same"
+    )
     features: PositiveInt = Field(132, le=8192, description="channels F, a multiple of heads and of len(degrees)")
     blocks: PositiveInt = Field(6, description="layers")
     degrees: tuple[int, ...] = Field((1, 2, 3), description="consecutive degrees of the SPHCs")
@@ -131,7 +133,7 @@ class State:
     chi: Float[Tensor, "atoms components"]
     near: Neighbourhood
     among: Neighbourhood
-    attention: Float[Tensor, "ways pairs heads"] | None = None
+    attention: Float[Tensor, "near_ways near heads"] | None = None
     geometric: Float[Tensor, "ways among degrees"] | None = None
     non_local: Float[Tensor, "ways among"] | None = None
 

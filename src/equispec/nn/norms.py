@@ -11,10 +11,15 @@ def safe_norm(x: Tensor, dim: int | tuple[int, ...], eps: float = 1e-8) -> Tenso
 
 
 def exact_norm(x: Tensor, dim: int) -> Tensor:
-    """|x| over `dim`, without an epsilon; value and gradient at exactly x = 0 are 0."""
-    square = (x * x).sum(dim)
-    zero = square == 0
-    return torch.sqrt(square + zero) - zero.to(x.dtype)
+    """|x| over `dim`, without an epsilon; value and gradient at x = 0 are 0."""
+    return root((x * x).sum(dim))
+
+
+def root(square: Tensor) -> Tensor:
+    """The square root, with the value and the gradient 0 at 0 and finite second derivatives next to it."""
+    # below, the third power of the root, which second derivatives divide by, would vanish in single precision
+    zero = square <= torch.finfo(square.dtype).tiny ** 0.5
+    return torch.sqrt(square + zero) - zero.to(square.dtype)
 
 
 def distances_and_directions(

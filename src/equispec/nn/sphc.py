@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from equispec.nn.norms import root
 from equispec.nn.so3 import components, coupling
 
 
@@ -53,11 +54,7 @@ class Degrees(nn.Module):
         return chi / self.expand(torch.where(norms > 0, norms, 1.0))
 
     def _root(self, square: Tensor) -> Tensor:
-        if self.eps:
-            return torch.sqrt(square + self.eps**2) - self.eps
-        # below, the third power of the norm in second derivatives would vanish in single precision
-        zero = square <= torch.finfo(square.dtype).tiny ** 0.5
-        return torch.sqrt(square + zero) - zero.to(square.dtype)
+        return torch.sqrt(square + self.eps**2) - self.eps if self.eps else root(square)
 
 
 class SelfMix(nn.Module):
