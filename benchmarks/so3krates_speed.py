@@ -48,6 +48,7 @@ def so3krates(**backbone: Any) -> Model:
 
 def mace_network(elements: list[int]) -> nn.Module:
     """MACE with 128 scalars and 128 vectors and two layers, random weights."""
+    torch.serialization.add_safe_globals([slice])  # in a file of constants of the e3nn that MACE wants
     from e3nn import o3
     from mace.modules import MACE, RealAgnosticInteractionBlock, RealAgnosticResidualInteractionBlock
 
