@@ -1,8 +1,8 @@
 """The rotation group in a real basis: spherical harmonics, couplings of two of them, and rotation matrices.
 
 Components of degree l come in the order m = -l ... l, and harmonics are orthonormal on the sphere, without the phase
-(-1)^m: of degree 1 they are sqrt(3/4π) (y, z, x). Everything is a polynomial of the vector or of the rotation matrix:
-exact at the poles, where angles fail, and differentiable as often as wanted.
+(-1)^m: of degree 1 they are sqrt(3/4π) (y, z, x). Everything is a polynomial of the vector or of the rotation matrix,
+made degree by degree with the couplings: exact at the poles, where angles fail, and differentiable as often as wanted.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-CARTESIAN_ORDER = (2, 0, 1)  # where x, y and z stand among the components (y, z, x) of degree 1
+ORDER = [1, 2, 0]  # components of degree 1 are y, z and x
+CARTESIAN_ORDER = [2, 0, 1]  # where x, y and z stand among them
 
 
 def components(degrees: Sequence[int]) -> int:
@@ -26,41 +27,23 @@ def components(degrees: Sequence[int]) -> int:
 def spherical_harmonics(unit: Float[Tensor, "*batch 3"], degrees: Sequence[int]) -> Float[Tensor, "*batch components"]:
     """Y^(l)(û) of unit vectors for every degree in `degrees`, one after the other; Σ_m Y_lm² = (2l + 1) / 4π.
 
-    From (x + iy)^m and the recursion of the associated Legendre functions in l, both without divisions by sin θ.
+    Each degree is the stretched coupling of the one below with the vector: a few long products for all edges at once.
     """
-    x, y, z = unit.unbind(-1)
-    top = max(degrees)
-    legendre = _legendre_over_sine(z, top)
-    cosines, sines = [torch.ones_like(x)], [torch.zeros_like(x)]  # Re and Im of (x + iy)^m
-    for m in range(top):
-        cosines.append(x * cosines[m] - y * sines[m])
-        sines.append(x * sines[m] + y * cosines[m])
-    values = []
-    for degree in degrees:
-        norms = [_norm(degree, m) for m in range(degree + 1)]
-        values += [norms[m] * legendre[degree, m] * sines[m] for m in range(degree, 0, -1)]
-        values += [norms[m] * legendre[degree, m] * cosines[m] for m in range(degree + 1)]
-    return torch.stack(values, dim=-1)
+    vector = unit[..., ORDER]
+    y = torch.full_like(unit[..., :1], 1 / sqrt(4 * pi))
+    values = {0: y}
+    for degree in range(1, max(degrees) + 1):
+        products = (vector[..., :, None] * y[..., None, :]).flatten(-2)
+        values[degree] = y = products @ torch.as_tensor(_stretched(degree)).to(unit)
+    return torch.cat([values[degree] for degree in degrees], dim=-1)
 
 
-def _legendre_over_sine(z: Tensor, top: int) -> dict[tuple[int, int], Tensor]:
-    """P_l^m(z) / sin^m θ for 0 <= m <= l <= top."""
-    found: dict[tuple[int, int], Tensor] = {}
-    diagonal = 1.0  # (2m - 1)!!
-    for m in range(top + 1):
-        found[m, m] = torch.full_like(z, diagonal)
-        if m < top:
-            found[m + 1, m] = (2 * m + 1) * z * found[m, m]
-        for degree in range(m + 2, top + 1):
-            upper = (2 * degree - 1) * z * found[degree - 1, m] - (degree + m - 1) * found[degree - 2, m]
-            found[degree, m] = upper / (degree - m)
-        diagonal *= 2 * m + 1
-    return found
-
-
-def _norm(degree: int, m: int) -> float:
-    ratio = factorial(degree - m) / factorial(degree + m)
-    return sqrt((2 * degree + 1) / (4 * pi) * ratio * (2 if m else 1))
+@lru_cache(maxsize=64)
+def _stretched(degree: int) -> Float[np.ndarray, "products components"]:
+    """Y^(l) from the products of û and Y^(l-1), scaled such that Y_l0 of the z axis is sqrt((2l + 1) / 4π)."""
+    c = coupling(1, degree - 1, degree)
+    scale = sqrt((2 * degree + 1) / (2 * degree - 1)) / c[degree, 1, degree - 1]
+    return np.ascontiguousarray(scale * c.reshape(2 * degree + 1, -1).T)
 
 
 @lru_cache(maxsize=512)
@@ -113,8 +96,7 @@ def wigner_d(matrix: Float[Tensor, "*batch 3 3"], top: int) -> list[Float[Tensor
 
     D^(l) is the part of D^(1) ⊗ D^(l-1) of degree l: polynomials of the entries of R, no angles.
     """
-    order = matrix.new_tensor([1, 2, 0], dtype=torch.long)  # (y, z, x)
-    first = matrix.index_select(-2, order).index_select(-1, order)
+    first = matrix[..., ORDER, :][..., ORDER]
     found = [matrix.new_ones((*matrix.shape[:-2], 1, 1)), first]
     for degree in range(2, top + 1):
         c = torch.as_tensor(coupling(1, degree - 1, degree) * sqrt(2 * degree + 1)).to(matrix)

@@ -64,6 +64,7 @@ class SelfMix(nn.Module):
     """
 
     couplings: Tensor
+    live: Tensor
 
     def __init__(self, degrees: Degrees, parity: bool) -> None:
         super().__init__()
@@ -75,7 +76,9 @@ class SelfMix(nn.Module):
             for l3 in degrees.list
             if l2 - l1 <= l3 <= l1 + l2 and not (parity and (l1 + l2 + l3) % 2)
         )
-        n = len(degrees.list)
+        n, first = len(degrees.list), degrees.list[0]
+        live = [((l3 - first) * n + l1 - first) * n + l2 - first for l3, l1, l2 in self.triples]
+        self.register_buffer("live", torch.tensor(live, dtype=torch.long), persistent=False)  # entries of k that act
         self.k = nn.Parameter(0.1 * torch.randn(n, n, n))
         self.register_buffer("couplings", self._couplings().to(torch.get_default_dtype()), persistent=False)
 
@@ -94,8 +97,8 @@ class SelfMix(nn.Module):
         if not self.triples:
             return torch.zeros_like(chi)
         first = self.degrees.list[0]
-        l3, l1, l2 = (torch.tensor(triple, device=chi.device) - first for triple in zip(*self.triples, strict=True))
-        matrix = torch.einsum("t,tpc->pc", self.k[l3, l1, l2], self.couplings)
+        k = self.k.flatten().index_select(0, self.live)
+        matrix = (k @ self.couplings.flatten(1)).view(self.couplings.shape[1:])
         parts = [chi[:, self.degrees.part(degree)] for degree in self.degrees.list]
         products = [(parts[a - first][:, :, None] * parts[b - first][:, None, :]).flatten(1) for a, b in self.pairs]
         return torch.cat(products, dim=1) @ matrix
