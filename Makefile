@@ -80,6 +80,7 @@ painn-paper: $(VENV)/.test runs/md17-ethanol/model
 	$(PAPER)/painn_md17.py runs/md17/ethanol.h5 runs/md17-ethanol
 	$(PAPER)/painn_botnet.py $(PUBLISHED)/botnet_3bpa_acac_ethanol
 	$(PAPER)/painn_ablations.py $(ETHANOL)
+	$(PAPER)/painn_ethanol_dipoles.py $(ETHANOL)
 	$(PAPER)/painn_torsion.py data/ferrocene/ferrocene-gfn2.h5 data/ferrocene/profile-gfn2.h5
 	$(PAPER)/painn_dipoles.py $(PUBLISHED)/qm9_geometries_128k/qm9_mp2_10000.npz \
 		$(PUBLISHED)/qm9_geometries_128k/qm9_noF_128744_geometries.npz
