@@ -82,8 +82,8 @@ def text(results: dict[str, Any]) -> str:
     ratio = charges["component"] / full["component"]
     return (
         f"{n['train']:,} structures of MD17 ethanol for training, {n['valid']} for validation, {n['test']} to test on, "
-        f"dipoles by GFN2-xTB (components spread by {results['spread']:.2f} D), {results['epochs']} epochs. Charges alone "
-        f"have {ratio:.1f} times the mean absolute error of charges and atomic dipoles (the paper: 2.2 times)."
+        f"dipoles by GFN2-xTB (components spread by {results['spread']:.2f} D), {results['epochs']} epochs. Charges "
+        f"alone have {ratio:.1f} times the mean absolute error of charges and atomic dipoles (the paper: 2.2 times)."
     )
 
 
