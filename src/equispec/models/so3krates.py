@@ -36,7 +36,7 @@ from equispec.nn.sphc import Degrees, SelfMix
 from equispec.nn.sphc_neighbors import NonLocalCut, Pairs, all_pairs, refuse_too_many
 
 SMOOTH = 1.0  # c_0 of sphc_norm: smooth
-SEARCH_FROM = 128  # atoms of a structure from which on a non-local model looks for pairs (benchmarks/non_local.py)
+SEARCH_FROM = 64  # atoms of a structure above which a non-local model looks for its pairs (benchmarks/non_local.py)
 # what the reference code does; it was left in our defaults where it makes energies jump or differ in mirror images
 PAPER = {"parity": False, "sphc_norm": "paper", "norm_eps": 0.0}
 
