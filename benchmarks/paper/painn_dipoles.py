@@ -66,7 +66,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(results: dict[str, Any]) -> list[list[Any]]:
-    rows: list[list[Any]] = [["quantity", "network", "mean absolute error", "unit", "|error of the vector|", "paper"]]
+    rows: list[list[Any]] = [
+        ["quantity", "network", "mean absolute error", "unit", "length of the error vector", "paper"]
+    ]
     for name, found in results["dipoles"].items():
         rows.append(["dipole component", name, found["component"], "D", found["vector"], None])
     for name, found in results["scalars"].items():

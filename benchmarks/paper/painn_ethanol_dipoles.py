@@ -73,7 +73,7 @@ def labelled(trajectory: Path) -> Path:
 
 
 def table(results: dict[str, Any]) -> list[list[Any]]:
-    rows: list[list[Any]] = [["network", "dipole component (D)", "|error of the vector| (D)", "paper (D)"]]
+    rows: list[list[Any]] = [["network", "dipole component (D)", "length of the error vector (D)", "paper (D)"]]
     return rows + [[name, row["component"], row["vector"], PAPER[name]] for name, row in results["rows"].items()]
 
 
