@@ -30,7 +30,9 @@ STORE = Path(__file__).resolve().parents[2] / "data" / "ck-tp-pbe" / "ck-tp-pbe.
 SCORES = {"tensor": 0.25, "isotropic": 0.15, "anisotropic": 0.1}
 SPECTRA = {"n": 21, "mean": 0.3, "percentiles": {"0": 0.1, "100": 2.0}, "threshold": 0.1, "share_below": 0.3}
 METRICS = {"split": "test", "molecules": 3, "sites": 7, "native": {**SCORES, "spectra": SPECTRA}}
-VERBS = [(verb,) for verb in ("xas", "predict", "relax", "md", "label", "train", "eval", "check", "doctor")]
+VERBS = [
+    (verb,) for verb in ("xas", "predict", "relax", "md", "label", "train", "eval", "check", "attention", "doctor")
+]
 VERBS += [("models", verb) for verb in ("list", "info", "path", "import", "merge", "calibrate")]
 VERBS += [("data", verb) for verb in ("inspect", "convert", "split")]
 
