@@ -105,8 +105,8 @@ def text(results: dict[str, Any]) -> str:
     return (
         f"GFN2-xTB instead of the paper's density functional, {n['train']:,} structures for training, {n['valid']:,} "
         f"for validation, {n['test']:,} to test on, {results['epochs']} epochs. The profile is {height:.2f} kcal/mol "
-        "high; profiles are taken from their means, a correlation is given where a profile is not flat. The atoms of one "
-        "ring are never nearer than "
+        "high; profiles are taken from their means, a correlation is given where a profile is not flat. The atoms of "
+        "one ring are never nearer than "
         f"{results['between']:.2f} Å to those of the other: at 2.5 and 3.0 Å the rings know of each other through iron "
         "alone, whose distances do not change, so that only directions can tell the angle." + seen
     )
