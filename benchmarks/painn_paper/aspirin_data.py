@@ -8,14 +8,13 @@ split them in blocks.
 """
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 import ase.io
 import numpy as np
 from ase import Atoms, units
 from ase.md.langevin import Langevin
+from ferrocene_data import label
 from tblite.ase import TBLite
 
 from equispec.data.structures import atoms_from_smiles
@@ -48,12 +47,6 @@ def frames(path: Path, number: int) -> None:
             atoms.numbers, atoms.positions, momenta=atoms.get_momenta(), info={"id": k, "charge": 0, "spin": 1}
         )
         ase.io.write(path, frame, format="extxyz", append=True)
-
-
-def label(structures: Path, store: Path) -> None:
-    """`equispec label` in a process of its own."""
-    words = ["label", str(structures), "--method", "gfn2", "--workers", "1", "--resume", "-o", str(store)]
-    subprocess.run([sys.executable, "-c", "from equispec.cli import main; main()", *words], check=True)
 
 
 def main() -> None:

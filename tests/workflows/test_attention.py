@@ -87,7 +87,10 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run_app(app, [*call, "--atom", "2", "--layer", "1"]) == 0
     assert "Atom 2 (O) in layer 1 of 2" in capsys.readouterr().out
     assert run_app(app, [*call, "--json"]) == 0
-    assert np.shape(json.loads(capsys.readouterr().out)["geometric"]) == (2, 9, 9)
+    told = json.loads(capsys.readouterr().out)
+    assert np.shape(told["geometric"]) == (2, 9, 9)
+    assert told["model"] == "so3krates"
+    assert len(told["model_hash"]) == 12
     for wrong, told in ((["--atom", "9"], "atoms 0 to 8"), (["--layer", "0"], "layers 1 to 2")):
         assert run_app(app, [*call, *wrong]) == 2
         assert told in capsys.readouterr().err

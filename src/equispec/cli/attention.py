@@ -51,4 +51,6 @@ def attention(
         for j, values in recipe.attended(found, atom, number - 1)
     ]
     columns = (">atom", "element", ">distance (Å)", ">features", ">SPHCs", ">non-local", ">SPHC distance")
-    show_table(*columns, rows=rows, title=f"Atom {atom} ({atoms.symbols[atom]}) in layer {number} of {layers}")
+    model_name = f"{predictor.name} ({predictor.hash})"
+    title = f"Atom {atom} ({atoms.symbols[atom]}) in layer {number} of {layers}, model {model_name}"
+    show_table(*columns, rows=rows, title=title)

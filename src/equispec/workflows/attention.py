@@ -12,6 +12,7 @@ from ase.data.colors import jmol_colors
 from jaxtyping import Float
 from torch import Tensor
 
+from equispec import __version__
 from equispec.data.atoms import graphs_from_many
 from equispec.data.bonds import bond_matrix
 from equispec.ensemble import structure_name
@@ -33,9 +34,11 @@ class Attention:
 
     features: root mean square of φ α over the heads; geometric: of [φ + φ~] α over the degrees; non_local: φ~, zero for
     a local model. sphc: χ at the start and after every layer. All are invariant under rotation, except sphc.
+    `meta`: model, model_hash and equispec_version.
     """
 
     atoms: Atoms
+    meta: dict[str, str]
     features: Float[np.ndarray, "layers atoms atoms"]
     geometric: Float[np.ndarray, "layers atoms atoms"]
     non_local: Float[np.ndarray, "layers atoms atoms"]
@@ -60,7 +63,12 @@ class Attention:
         arrays = {
             name: getattr(self, name).tolist() for name in ("features", "geometric", "non_local", "sphc_distance")
         }
-        return {"structure": structure_name(self.atoms), "elements": self.atoms.get_chemical_symbols(), **arrays}
+        return {
+            **self.meta,
+            "structure": structure_name(self.atoms),
+            "elements": self.atoms.get_chemical_symbols(),
+            **arrays,
+        }
 
 
 def attention(predictor: Predictor, atoms: Atoms) -> Attention:
@@ -79,6 +87,7 @@ def attention(predictor: Predictor, atoms: Atoms) -> Attention:
 
     return Attention(
         atoms,
+        {"model": predictor.name, "model_hash": predictor.hash, "equispec_version": __version__},
         matrices("attention", "near"),
         matrices("geometric", "among"),
         matrices("non_local", "among"),
@@ -124,7 +133,8 @@ def plot_attention(found: Attention, path: str | Path, atom: int = 0, layer: int
     _draw_molecule(figure.add_subplot(grid[1, 0], projection="3d"), found, atom, layer)
     for k, (state, title) in enumerate(((0, "SPHCs at the start"), (-1, "SPHCs after the last layer"))):
         _draw_map(figure.add_subplot(grid[1, k + 1]), found, state, title)
-    figure.suptitle(f"{structure_name(found.atoms)}: attention in layer {number} of {len(found.features)}")
+    model = f"{found.meta['model']} ({found.meta['model_hash']})"
+    figure.suptitle(f"{structure_name(found.atoms)}: attention in layer {number} of {len(found.features)}, {model}")
     write_figure(figure, Path(path))
     return figure
 
