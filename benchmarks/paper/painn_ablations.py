@@ -1,13 +1,16 @@
-"""The ablations of Table 4, on MD17 ethanol instead of aspirin: what scalar product and vector propagation are worth.
+"""The ablations of Table 4: what scalar product, vector propagation and vectors are worth, on ethanol and aspirin.
 
-python benchmarks/paper/painn_ablations.py ethanol_random2000.npz [--set train.epochs=2]
+python benchmarks/paper/painn_ablations.py ethanol_random2000.npz data/aspirin/aspirin-gfn2.h5 [--set train.epochs=2]
 
-Networks of equal size (widths as in the paper) and equal training, 950 structures: a cosine schedule over EPOCHS
-epochs, far shorter than configs/md17_ethanol.yaml. The paper's errors are those of aspirin: what is compared is their
-order, and how many times larger they are than those of the whole network.
+Networks of equal size (widths as in the paper, but for the last) and equal training, on energies and forces of 950
+structures of MD17 ethanol, and of our own trajectory of aspirin (`benchmarks/painn_paper/trajectory_data.py`), the
+paper's molecule at a cheaper level of theory. Trainings are far shorter than configs/md17_ethanol.yaml. What is
+compared with the paper is the order of the networks, and how many times larger their errors are than those of the
+whole one.
 """
 
 import argparse
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -15,11 +18,28 @@ from property_study import PAINN, errors, in_units, source_arguments, store_of, 
 from study import RED, Study
 
 from equispec.checkpoint import load_model
-from equispec.spectra.plot import REFERENCE_GREY
+from equispec.spectra.plot import CYCLE, REFERENCE_GREY
 
-EPOCHS = 150
-RECIPE = [f"train.epochs={EPOCHS}", "train.schedule=cosine", "train.patience=null", "train.ema=0.99"]
-# features as in the paper, for about 588,000 parameters each, and the paper's errors for aspirin
+SPLIT = "data.split={train: 950, valid: 50, seed: 0}"
+RECIPE = [SPLIT, "train.schedule=cosine", "train.patience=null"]
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """How the networks of one molecule are trained."""
+
+    epochs: int
+    settings: list[str]
+    colour: str
+
+
+MOLECULES = {
+    "ethanol": Molecule(150, ["train.ema=0.99"], RED),
+    # the number of pairs within the cutoff changes from frame to frame: such steps are not compiled
+    "aspirin": Molecule(80, ["train.batch_size=5", "train.compile=false"], CYCLE[0]),
+}
+# features for about 589,000 parameters each, and the paper's errors for aspirin; without vectors the paper has 174, and
+# parts that cannot be recovered from its text
 VARIANTS: dict[str, tuple[int, list[str], tuple[float, float]]] = {
     "PaiNN": (128, [], (0.159, 0.371)),
     "no scalar product": (134, ["model.backbone.scalar_product=false"], (0.173, 0.420)),
@@ -29,59 +49,74 @@ VARIANTS: dict[str, tuple[int, list[str], tuple[float, float]]] = {
         ["model.backbone.scalar_product=false", "model.backbone.vector_propagation=false"],
         (0.200, 0.507),
     ),
-    "no vectors": (174, ["model.backbone.vectors=false"], (0.449, 1.194)),
+    "no vectors": (210, ["model.backbone.vectors=false"], (0.449, 1.194)),
 }
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    store = store_of("md17", arguments.trajectory)
-    rows = {}
-    for name, (features, switches, published) in VARIANTS.items():
-        settings = [f"model.backbone.features={features}", *switches, *RECIPE]
-        folder = train_on(arguments, store, "md17_ethanol.yaml", f"painn-{name.replace(' ', '-')}", settings)
-        found = in_units(errors(folder, store), energy="kcal/mol", forces="kcal/mol/Å")
-        rows[name] = {
-            "features": features,
-            "parameters": load_model(folder).metadata["parameters"],
-            "energy": found["energy"]["mae"],
-            "forces": found["forces"]["mae"],
-            "paper": published,
-        }
-    return {"rows": rows, "epochs": EPOCHS}
+    stores = {"ethanol": store_of("md17", arguments.ethanol), "aspirin": arguments.aspirin}
+    molecules = {}
+    for molecule, recipe in MOLECULES.items():
+        store, rows = stores[molecule], {}
+        for name, (features, switches, _) in VARIANTS.items():
+            settings = [f"model.backbone.features={features}", *switches, f"train.epochs={recipe.epochs}"]
+            label = f"painn-{molecule}-{name.replace(' ', '-')}"
+            folder = train_on(arguments, store, "md17_ethanol.yaml", label, [*settings, *recipe.settings, *RECIPE])
+            found = in_units(errors(folder, store), energy="kcal/mol", forces="kcal/mol/Å")
+            rows[name] = {
+                "features": features,
+                "parameters": load_model(folder).metadata["parameters"],
+                "energy": found["energy"]["mae"],
+                "forces": found["forces"]["mae"],
+            }
+        molecules[molecule] = {"rows": rows, "epochs": recipe.epochs, "test": found["energy"]["n"]}
+    return {"molecules": molecules}
 
 
 def table(results: dict[str, Any]) -> list[list[Any]]:
-    header = ["network", "features", "parameters", "energy (kcal/mol)", "forces (kcal/mol/Å)", "forces / whole"]
-    rows: list[list[Any]] = [[*header, "paper, aspirin: energy", "forces", "forces / whole"]]
-    whole = results["rows"]["PaiNN"]
-    for name, row in results["rows"].items():
-        numbers = [row["features"], row["parameters"], row["energy"], row["forces"], row["forces"] / whole["forces"]]
-        rows.append([name, *numbers, *row["paper"], row["paper"][1] / whole["paper"][1]])
+    header = ["molecule", "network", "features", "parameters", "energy (kcal/mol)", "forces (kcal/mol/Å)"]
+    rows: list[list[Any]] = [[*header, "forces / whole"]]
+    for molecule, found in results["molecules"].items():
+        whole = found["rows"]["PaiNN"]["forces"]
+        for name, row in found["rows"].items():
+            numbers = [row[key] for key in ("features", "parameters", "energy", "forces")]
+            rows.append([molecule, name, *numbers, row["forces"] / whole])
+    for name, (_, _, (energy, forces)) in VARIANTS.items():
+        rows.append(["aspirin (published)", name, None, None, energy, forces, forces / VARIANTS["PaiNN"][2][1]])
     return rows
 
 
 def text(results: dict[str, Any]) -> str:
-    order = sorted(results["rows"], key=lambda name: results["rows"][name]["forces"])
-    same = "the paper's order" if order == list(VARIANTS) else "not the paper's order"
+    said = []
+    for molecule, found in results["molecules"].items():
+        order = sorted(found["rows"], key=lambda name: found["rows"][name]["forces"])
+        same = "the paper's order" if order == list(VARIANTS) else "not the paper's order"
+        said.append(
+            f"{molecule.capitalize()}, {found['epochs']} epochs, {found['test']:,} structures to test on: by the error "
+            f"of the forces {', '.join(order)}: {same}."
+        )
     return (
-        f"Each network was trained once, for {results['epochs']} epochs on the same 950 structures. By the error of "
-        f"the forces: {', '.join(order)}: {same}. Without vectors our network is smaller than the paper's, "
-        "whose pruned form cannot be recovered from its text."
+        "Each network was trained once, on the same 950 structures of its molecule: differences of a few per cent mean "
+        f"nothing. {' '.join(said)} In ethanol every atom lies within the cutoff of 5 Å of every other. Ethanol is "
+        "that of MD17, aspirin our own trajectory with GFN2-xTB at 500 K; the paper's is MD17 aspirin, with whose "
+        "errors ours are to be compared by their ratios alone."
     )
 
 
 def draw(results: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
     axis = figure.subplots()
-    names = list(results["rows"])
-    whole = results["rows"]["PaiNN"]
-    for shift, label, colour, ratio in (
-        (-0.2, "equispec, ethanol", RED, lambda row: row["forces"] / whole["forces"]),
-        (0.2, "paper, aspirin", REFERENCE_GREY, lambda row: row["paper"][1] / whole["paper"][1]),
-    ):
-        values = [ratio(results["rows"][name]) for name in names]
-        bars = axis.bar([k + shift for k in range(len(names))], values, 0.38, color=colour, label=label)
-        axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8.5)
+    names = list(VARIANTS)
+    bars = [
+        (f"equispec, {molecule}", MOLECULES[molecule].colour, [found["rows"][name]["forces"] for name in names])
+        for molecule, found in results["molecules"].items()
+    ]
+    bars.append(("paper, aspirin", REFERENCE_GREY, [VARIANTS[name][2][1] for name in names]))
+    width = 0.84 / len(bars)
+    for number, (label, colour, forces) in enumerate(bars):
+        places = [k + (number - (len(bars) - 1) / 2) * width for k in range(len(names))]
+        drawn = axis.bar(places, [value / forces[0] for value in forces], 0.95 * width, color=colour, label=label)
+        axis.bar_label(drawn, fmt="%.2f", padding=2, fontsize=7.5)
     axis.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names])
     axis.tick_params(axis="x", which="minor", bottom=False)
     axis.set_ylabel("Force error / that of PaiNN")
@@ -93,7 +128,7 @@ STUDY = Study(
     "painn_ablations",
     3,
     "Ablations (Table 4)",
-    source_arguments(trajectory="MD17 ethanol (.npz)"),
+    source_arguments(ethanol="MD17 ethanol (.npz)", aspirin="store of aspirin (.h5)"),
     measure,
     table,
     text,

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import page
+import painn_ablations as ablations
+import painn_botnet as botnet
+import painn_dipoles as dipoles
+import painn_ethanol_dipoles as ethanol_dipoles
 import painn_polarizability as polarizability
 import painn_torsion as torsion
 import property_study
@@ -16,6 +20,8 @@ from scipy.spatial.transform import Rotation
 from study import Study, read
 
 from equispec.data.properties import PropertySample, PropertyStore, write_properties
+from equispec.model import build, parameter_count
+from equispec.train.config import load_config
 from equispec.units import conversion
 
 TINY = ["model.backbone.features=8", "model.backbone.blocks=2", "train.epochs=1", "train.batch_size=5"]
@@ -32,7 +38,8 @@ def run(study: Study, folder: Path, words: list[str]) -> tuple[dict, list[list[s
     settings = [word for setting in TINY for word in ("--set", setting)]
     study.main([*words, *settings, "--runs", str(folder / "runs"), "-o", str(folder / "docs")])
     before = {path.name: path.read_bytes() for path in (folder / "docs").iterdir()}
-    assert before.keys() == {"README.md", *(f"{study.name}.{suffix}" for suffix in ("json", "csv", "png"))}
+    pictures = {f"{study.name}{suffix}.png" for suffix in study.pictures}
+    assert before.keys() == {"README.md", f"{study.name}.json", f"{study.name}.csv", *pictures}
     for path in (folder / "docs").iterdir():
         if path.suffix != ".json":
             path.unlink()
@@ -204,3 +211,114 @@ def test_polarizabilities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     both = results["rows"][dimer]["polarizability"]
     parts = both["isotropic"]["rmse"] ** 2 / 3, both["anisotropic"]["rmse"] ** 2
     assert both["rmse"] ** 2 == pytest.approx(sum(parts))  # the nine components are those of both parts
+
+
+# --- Table 4: ablations ----------------------------------------------------------------------------------------------
+
+
+def frames_store(path: Path, z: list[int], number: int = 20) -> Path:
+    """Invented structures of one molecule with an energy, forces and a dipole."""
+    rng = np.random.default_rng(7)
+    samples = [
+        PropertySample(
+            k,
+            "",
+            np.array(z),
+            pos,
+            0,
+            1,
+            {"energy": np.array(rng.normal()), "forces": rng.normal(size=pos.shape), "dipole": rng.normal(size=3)},
+        )
+        for k, pos in enumerate(scattered(rng, number, len(z)))
+    ]
+    write_properties(path, samples, ATTRIBUTES)
+    return path
+
+
+def md17_file(path: Path, z: list[int], number: int = 20) -> Path:
+    rng = np.random.default_rng(8)
+    pos = scattered(rng, number, len(z))
+    np.savez(path, z=np.array(z), R=pos, E=rng.normal(size=number), F=rng.normal(size=pos.shape))
+    return path
+
+
+def test_ablations(tmp_path: Path) -> None:
+    words = [
+        str(md17_file(tmp_path / "ethanol.npz", [6, 8, 1])),
+        str(frames_store(tmp_path / "aspirin.h5", [6, 8, 1, 1])),
+    ]
+    words += ["--set", "data.split={train: 12, valid: 4}", "--set", "train.compile=false"]
+    results, rows = run(ablations.STUDY, tmp_path, words)
+    assert list(results["molecules"]) == ["ethanol", "aspirin"]
+    assert [row[1] for row in rows[1:]] == 3 * list(ablations.VARIANTS)
+    counts = [row["parameters"] for row in results["molecules"]["aspirin"]["rows"].values()]
+    assert sorted(set(counts), reverse=True) == counts  # every switch reaches its network; of one width here
+    assert rows[1][6] == "1.0"
+    assert float(rows[-1][6]) == pytest.approx(1.194 / 0.371)
+
+
+def test_ablated_networks_are_of_one_size() -> None:
+    counts = []
+    for features, switches, _ in ablations.VARIANTS.values():
+        settings = [f"model.backbone.features={features}", *switches]
+        config = load_config(property_study.ROOT / "configs" / "md17_ethanol.yaml", settings)
+        counts.append(parameter_count(build(config.model)))
+    assert max(counts) / min(counts) < 1.002
+
+
+def test_the_order_of_ablations_is_told() -> None:
+    rows = {name: {"forces": float(k)} for k, name in enumerate(ablations.VARIANTS)}
+    found = {"epochs": 3, "test": 5, "rows": rows}
+    assert "neither, no vectors: the paper's order." in ablations.text({"molecules": {"ethanol": found}})
+    rows["PaiNN"]["forces"] = 9.0
+    assert "no vectors, PaiNN: not the paper's order." in ablations.text({"molecules": {"ethanol": found}})
+
+
+# --- rMD17 and acetylacetone -----------------------------------------------------------------------------------------
+
+
+def test_beside_published_force_fields(tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    files = {"ethanol": ("train", "test_MD"), "acac": ("train_300K", "test_MD_300K", "test_MD_600K")}
+    for molecule, names in files.items():
+        for name in names:
+            frames = [Atoms("CHO", pos) for pos in scattered(rng, 20, 3)]
+            for frame in frames:
+                frame.info["energy"] = rng.normal()
+                frame.arrays["forces"] = rng.normal(size=(3, 3))
+            write_frames(tmp_path / f"{molecule}__{name}.xyz.gz", frames, format="extxyz")
+    words = [str(tmp_path), "--set", "data.split={train: 12, valid: 4}", "--set", "train.compile=false"]
+    results, rows = run(botnet.STUDY, tmp_path, words)
+    own = [row for row in rows[1:] if row[2] == "equispec PaiNN"]
+    assert [tuple(row[:2]) for row in own] == [(molecule, test) for molecule, test, _ in botnet.PUBLISHED]
+    for row in results["rows"]:  # invented labels have a spread of 1 eV and 1 eV/Å
+        assert 300 < row["forces"]["rmse"] < 3000
+        assert row["forces"]["n"] == 20 * 9
+
+
+# --- Figure 5: dipoles -----------------------------------------------------------------------------------------------
+
+
+def test_dipoles_of_ethanol(tmp_path: Path) -> None:
+    words = [str(frames_store(tmp_path / "ethanol.h5", [6, 8, 1])), "--set", "data.split={train: 12, valid: 4}"]
+    results, rows = run(ethanol_dipoles.STUDY, tmp_path, words)
+    assert [row[0] for row in rows[1:]] == list(dipoles.DIPOLES)
+    for row in results["rows"].values():
+        assert row["component"] < row["vector"] < 3 * row["component"]
+        assert row["sorted"][0] <= row["vector"] <= row["sorted"][-1]
+    assert results["spread"] == pytest.approx(conversion("e·Å", "D"), rel=0.4)  # normal numbers
+
+
+def test_dipoles_and_orbital_energies_of_molecules(tmp_path: Path) -> None:
+    rng, ids = np.random.default_rng(10), np.array([k for k in range(1, 31) if k % 10 != 7])
+    n = len(ids)
+    energies = {name: rng.normal(size=n) for name in ("e_mp2_Ha", "homo_hf_Ha", "lumo_hf_Ha")}
+    np.savez(tmp_path / "mp2.npz", qm9_id=ids, dipole_mp2_relaxed_au=rng.normal(size=(n, 3)), **energies)
+    frames = {k: Atoms("CHO", pos, info={"qm9_id": int(k)}) for k, pos in zip(ids, scattered(rng, n, 3), strict=True)}
+    write_frames(tmp_path / "structures.xyz", list(frames.values()), format="extxyz")
+    words = [str(tmp_path / "mp2.npz"), str(tmp_path / "structures.xyz")]
+    results, rows = run(dipoles.STUDY, tmp_path, [*words, "--set", "data.split={train: 15, valid: 5}"])
+    assert [row[0] for row in rows[1:]] == ["dipole component"] * 2 + ["energy", "homo", "lumo"]
+    assert [row[1] for row in rows[1:3]] == list(dipoles.DIPOLES)
+    for name in ("homo", "lumo"):  # normal numbers of hartree, in meV
+        assert results["scalars"][name]["mae"] == pytest.approx(1e3 * conversion("Ha", "eV"), rel=0.6)
