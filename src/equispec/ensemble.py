@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
+from ase.geometry import complete_cell
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -125,7 +126,8 @@ class Ensemble:
             return atoms
         if not atoms.pbc.any():
             return centred(atoms)
-        inside = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        cell = complete_cell(atoms.cell.array * atoms.pbc[:, None])  # what other directions say means nothing
+        inside = Atoms(atoms.numbers, atoms.positions, cell=cell, pbc=atoms.pbc)
         inside.wrap()
         return inside
 

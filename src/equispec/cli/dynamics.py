@@ -12,7 +12,7 @@ import typer
 
 from equispec.cli.predict import Device, Model, Precision
 from equispec.cli.shell import Json, note, print_json, show_table
-from equispec.errors import InputError
+from equispec.errors import EquispecError, InputError
 
 if TYPE_CHECKING:
     from equispec.workflows.relaxation import Relaxed
@@ -57,8 +57,13 @@ def relax(
         check_output(output, [structure])
     predictor = load(model, device, dtype)
     results = []
-    for relaxed in recipe.relax_file(predictor, structure, how, output, strict, _told_now_and_then()):
-        results.append(_relaxed_row(relaxed))
+    try:
+        for relaxed in recipe.relax_file(predictor, structure, how, output, strict, _told_now_and_then()):
+            results.append(_relaxed_row(relaxed))
+    except EquispecError:
+        if results and not json:  # what was found before
+            _show_relaxed(results, json)
+        raise
     _show_relaxed(results, json)
     if output is not None:
         note(f"wrote {output}")
@@ -149,6 +154,7 @@ def _relaxed_row(relaxed: "Relaxed") -> dict[str, Any]:
         "energy_eV": relaxed.end,
         "change_eV": relaxed.end - relaxed.start,
         "largest_force_eV_per_A": relaxed.largest_force,
+        "outside_domain": list(relaxed.found.outside_domain),
     }
 
 

@@ -46,7 +46,10 @@ def evaluate(
 
     if not data.exists():
         raise InputError(f"{data}: no such file or folder; a store of reference data is needed")
-    if format_of(data) == FORMAT:
+    form = format_of(data)
+    if form is None and data.is_file():
+        raise InputError(f"{data}: no store of labelled data (.h5); make one of it with equispec data convert")
+    if form == FORMAT:
         if record:
             raise InputError("--record is for models of spectra: a model of properties has no card")
         _evaluate_properties(model, data, split, report, json)

@@ -53,9 +53,10 @@ def train(
         if error.name is None or error.name.startswith("equispec"):
             raise
         raise InputError(f"training needs {error.name}; install it with: pip install 'equispec[train]'") from None
-    if parsed is not None and config is not None:
-        folder = start(parsed, output or Path("runs", config.stem))
-    else:
-        assert resume is not None
-        folder = resume_run(resume)
+    run = resume or output or Path("runs", config.stem if config else "")
+    try:
+        folder = start(parsed, run) if parsed is not None else resume_run(run)
+    except KeyboardInterrupt:
+        note(f"go on with: equispec train --resume {run}")
+        raise
     note(f"wrote {folder}; try: equispec eval {folder.parent} DATA")

@@ -9,6 +9,7 @@ from equispec.data.readers import PROPERTY_FORMS, PROVENANCE, READERS, WITHOUT_S
 from equispec.data.store import write_store
 from equispec.errors import InputError
 
+SUFFIXES = (".h5", ".hdf5")
 UNITS = "those of equispec: positions Å; energies eV; forces eV/Å; stress eV/Å³; dipoles e·Å; polarizabilities Å³; ..."
 
 
@@ -36,8 +37,10 @@ def convert(
 
     `structures`: a file of structures, for sources that have none. `naming`: for the forms extxyz and ase-db. `told`:
     attributes of a property store (method, licence, citation, ...) that the form does not know, or knows worse.
-    Raises InputError for an unknown form, options that it does not take, and what its reader refuses.
+    Raises InputError for an unknown form, options that it does not take, what its reader refuses, and a target that is
+    no .h5 or one of the sources.
     """
+    _check_target(Path(target), source, structures)
     if form in READERS:
         _check_options(form, structures, naming, told)
         options = {} if structures is None else {"structures": structures}
@@ -79,6 +82,13 @@ def attributes(
         read = [f"{n} from {naming.keys.get(n, n)}" + (f" in {unit}" if unit else "") for n, unit in units.items()]
         found["labels"] = "; ".join([*read, *([f"lengths in {naming.length}"] if naming.length else [])])
     return {**found, **(told or {})}
+
+
+def _check_target(target: Path, *sources: str | Path | None) -> None:
+    if target.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{target}: unknown suffix {target.suffix!r} of a store; known ones are {', '.join(SUFFIXES)}")
+    if any(source is not None and target.resolve() == Path(source).resolve() for source in sources):
+        raise InputError(f"{target} is one of the files that are read; choose another file for the store")
 
 
 def _check_options(

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 from jaxtyping import Bool, Float, Int
 
 from equispec.data.hdf5 import content_hash, joined, load_hdf5, offsets, texts, write_hdf5
@@ -120,8 +121,12 @@ def _later_arrays(samples: Sequence[PropertySample]) -> dict[str, np.ndarray]:
 
 def _check(sample: PropertySample) -> None:
     where = f"molecule {sample.id}"
-    if len(sample.z) == 0 or not np.isfinite(sample.pos).all() or (sample.z < 1).any():
-        raise InputError(f"{where}: needs at least one atom, positive atomic numbers and finite coordinates")
+    if len(sample.z) == 0:
+        raise InputError(f"{where}: has no atoms")
+    if (sample.z < 1).any():
+        raise InputError(f"{where}: has an atomic number of {int(sample.z.min())}; they begin with 1")
+    if not np.isfinite(sample.pos).all():
+        raise InputError(f"{where}: has a coordinate that is not a number")
     if not sample.properties:
         raise InputError(f"{where}: has no properties at all; a molecule without labels does not belong into a store")
     if unknown := [name for name in sample.properties if name not in STORABLE]:
@@ -139,6 +144,12 @@ def _check(sample: PropertySample) -> None:
         raise InputError(f"{where}: a periodic structure needs a cell and a periodic direction, a molecule neither")
     if not np.isfinite(sample.cell).all() or np.linalg.matrix_rank(sample.cell) < 3:
         raise InputError(f"{where}: the three vectors of the cell must be finite and independent")
+
+
+def atoms_of(sample: PropertySample) -> Atoms:
+    """The structure of a sample, its charge and spin included."""
+    info = {"charge": sample.charge, "spin": sample.multiplicity}
+    return Atoms(sample.z, sample.pos, cell=sample.cell, pbc=sample.pbc, info=info)
 
 
 class PropertyStore:

@@ -123,6 +123,10 @@ def _counts(n: int, config: SplitConfig) -> tuple[int, int, int]:
         return share if isinstance(share, int) else round(share * n)
 
     asked = {name: count(s) for name in ("train", "valid", "test") if (s := getattr(config, name)) is not None}
+    shares = [getattr(config, name) for name in asked]
+    if all(isinstance(share, float) for share in shares) and sum(shares) <= 1 + 1e-9:
+        while sum(asked.values()) > n - gaps:  # all of them rounded up: the largest part gives way
+            asked[max(asked, key=lambda name: asked[name])] -= 1
     rest = n - gaps - sum(asked.values())
     if rest < (config.train is None):  # a training set that is the rest needs a molecule
         wanted = " + ".join(f"{number} for {name}" for name, number in asked.items())

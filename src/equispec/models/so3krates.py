@@ -19,16 +19,16 @@ import torch
 from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator, model_validator
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
 
 from equispec.config import Config
 from equispec.errors import InputError
 from equispec.features import FeatureWidths, NodeFeatures
 from equispec.graph import AtomGraph
 from equispec.nn.cutoff import cosine_cutoff
-from equispec.nn.mlp import lecun_dense, lecun_normal_
+from equispec.nn.mlp import lecun_dense
 from equispec.nn.norms import distances_and_directions
 from equispec.nn.pair_attention import PairIndex, scores, spread
+from equispec.nn.pair_filter import FilterWeights, HeadMap, PairFilter, mapped
 from equispec.nn.pairs import pairs_of
 from equispec.nn.radial import RADIAL_BASES
 from equispec.nn.so3 import spherical_harmonics, tensors_of, vectors_of
@@ -239,64 +239,17 @@ class So3krates(nn.Module):
         return near.sum(weight * near.harmonics) / torch.where(total > 0, total, 1.0)
 
 
-class Filter(nn.Module):
-    """w_ij = φ_r(basis) + φ_s(d) (eq 16), the same for both ways of a pair; each φ is dense, SiLU, dense."""
-
-    def __init__(self, config: So3kratesConfig) -> None:
-        super().__init__()
-        f = config.features
-        self.radial_first, self.radial_last = (
-            lecun_dense(config.n_radial, config.radial_hidden),
-            lecun_dense(config.radial_hidden, f),
-        )
-        self.sphc_first, self.sphc_last = (
-            lecun_dense(len(config.degrees), config.sphc_hidden),
-            lecun_dense(config.sphc_hidden, f),
-        )
-
-    def forward(
-        self, basis: Float[Tensor, "pairs n_radial"], d: Float[Tensor, "pairs degrees"]
-    ) -> Float[Tensor, "pairs F"]:
-        hidden, hidden_sphc = silu(self.radial_first(basis)), silu(self.sphc_first(d))
-        # both last maps into one array of pairs
-        radial = linear(hidden, self.radial_last.weight, self.radial_last.bias + self.sphc_last.bias)
-        return torch.addmm(radial, hidden_sphc, self.sphc_last.weight.T)
-
-
-class Projection(nn.Module):
-    """An affine map of its own for each head, F_h -> F_h, or nothing."""
-
-    def __init__(self, config: So3kratesConfig, heads: int) -> None:
-        super().__init__()
-        self.heads, size = heads, config.features // heads
-        self.weight, self.bias = None, None
-        if config.qkv == "per-head":
-            self.weight = nn.Parameter(torch.empty(heads, size, size))
-            self.bias = nn.Parameter(torch.zeros(heads, 1, size))
-            lecun_normal_(self.weight, size)
-
-    def forward(self, f: Float[Tensor, "atoms F"]) -> Float[Tensor, "atoms F"]:
-        if self.weight is None or self.bias is None:
-            return f
-        by_head = f.unflatten(1, (self.heads, -1)).transpose(0, 1)
-        return torch.baddbmm(self.bias, by_head, self.weight).transpose(0, 1).flatten(1)
-
-
 class Attention(nn.Module):
-    """α_ij = ⟨q_i, w_ij ⊙ k_j⟩ / sqrt(F_h) in each head (eq 15)."""
+    """α_ij = ⟨q_i, w_ij ⊙ k_j⟩ / sqrt(F_h) in each head (eq 15); `scale` is 1 / sqrt(F_h)."""
 
     def __init__(self, config: So3kratesConfig, heads: int) -> None:
         super().__init__()
+        f, affine = config.features, config.qkv == "per-head"
+        n_degrees = len(config.degrees)
         self.heads = heads
-        self.filter = Filter(config)
-        self.query, self.key = Projection(config, heads), Projection(config, heads)
-        self.scale = 1 / sqrt(config.features / (heads if config.qkv == "per-head" else 1))
-
-    def forward(
-        self, f: Float[Tensor, "atoms F"], d: Float[Tensor, "pairs degrees"], among: Neighbourhood
-    ) -> Float[Tensor, "ways pairs heads"]:
-        w = self.filter(among.basis, d)
-        return scores(among.index, self.heads, self.query(f) * self.scale, w, self.key(f))
+        self.filter = PairFilter(config.n_radial, config.radial_hidden, n_degrees, config.sphc_hidden, f)
+        self.query, self.key = HeadMap(f, heads, affine), HeadMap(f, heads, affine)
+        self.scale = 1 / sqrt(f / (heads if affine else 1))
 
 
 class Layer(nn.Module):
@@ -306,7 +259,7 @@ class Layer(nn.Module):
         super().__init__()
         self.degrees = degrees
         self.features = Attention(config, config.heads)
-        self.value = Projection(config, config.heads)
+        self.value = HeadMap(config.features, config.heads, config.qkv == "per-head")
         self.geometry = Attention(config, len(config.degrees))
         self.interaction = (Interaction if config.interaction == "code" else PaperInteraction)(config, degrees)
         self.norms = nn.ModuleList(
@@ -320,16 +273,32 @@ class Layer(nn.Module):
         self, state: State, near: Neighbourhood, among: Neighbourhood, non_local: Float[Tensor, "ways pairs"] | None
     ) -> State:
         f, chi = state.f, state.chi
-        d = self.degrees.norms(near.differences(chi))
-        attention = self.features(f, d, near) * near.cutoff[:, None]
-        if among is not near:
-            d = self.degrees.norms(among.differences(chi))
+        (q, k, v), (q_chi, k_chi) = self.projections(f)
+        w, w_chi = self.filters(chi, near, among)
+        attention = scores(near.index, self.features.heads, q, w, k)
+        attention = attention * (near.cutoff * self.features.scale)[:, None]
         weight = among.cutoff[None] if non_local is None else among.cutoff + non_local
-        geometric = self.geometry(f, d, among) * weight[:, :, None]
-        f = self.normal(f + spread(near.index, attention, None, self.value(f)), 0)
+        geometric = scores(among.index, self.geometry.heads, q_chi, w_chi, k_chi)
+        geometric = geometric * (weight * self.geometry.scale)[:, :, None]
+        f = self.normal(f + spread(near.index, attention, None, v), 0)
         chi = chi + among.sum(self.degrees.expand(geometric) * among.harmonics)
         f, chi = self.interaction(f, self.of_length(chi, 0))
         return State(self.normal(f, 1), self.of_length(chi, 1), near, among, attention, geometric, non_local)
+
+    def projections(self, f: Float[Tensor, "atoms F"]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Queries, keys and values of the features; queries and keys of the SPHCs."""
+        one, other = self.features, self.geometry
+        return mapped(f, [one.query, one.key, self.value]), mapped(f, [other.query, other.key])
+
+    def filters(self, chi: Tensor, near: Neighbourhood, among: Neighbourhood) -> tuple[Tensor, Tensor]:
+        """w of both attentions, at once where they are between the same atoms."""
+        weights = FilterWeights.of([self.features.filter, self.geometry.filter])
+        d = self.degrees.norms(near.differences(chi))
+        if among is near:
+            w, w_chi = weights(near.basis, d).unbind()
+            return w, w_chi
+        d_chi = self.degrees.norms(among.differences(chi))
+        return weights.part(0, 1)(near.basis, d)[0], weights.part(1, 2)(among.basis, d_chi)[0]
 
     def normal(self, f: Tensor, place: int) -> Tensor:
         return self.norms[place](f) if len(self.norms) else f

@@ -5,7 +5,8 @@
 with one w for both ways of a pair, i <- j and j <- i; channels of a head lie side by side. Scores are linear in each of
 q, w and k, sums in each of a, w and v, and the derivatives of either are again scores, sums and the products that go
 with w: three operations that are each other's derivatives, to any order. Each is worked off in tiles that stay in the
-cache and keeps its arguments only, where automatic differentiation would keep six arrays of [edges, F].
+cache and keeps its arguments only, where automatic differentiation would keep six arrays of [edges, F]. Where no second
+derivatives are wanted, all gradients of one operation are made in one pass.
 """
 
 from dataclasses import dataclass
@@ -69,6 +70,59 @@ def _products(
     return _Products.apply(index, a, q, k)  # type: ignore[return-value]
 
 
+def _score_gradients(
+    index: PairIndex, grad: Tensor, q: Tensor, w: Tensor | None, k: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Gradients of `scores` by q, w and k."""
+    by_q, by_k, by_w = torch.zeros_like(q), torch.zeros_like(k), []
+    for tile in index.tiles:
+        x, y, g = _pieces(index, tile, q, k, grad)
+        _by_head(x, g).mul_(g)
+        if w is not None:
+            part = w[tile.first : tile.last]
+            by_w.append((x * y).sum(0))
+            x.mul_(part)
+            y.mul_(part)
+        _by_head(y, g).mul_(g)
+        by_q.index_add_(0, tile.receiver, y.flatten(0, 1))
+        by_k.index_add_(0, tile.sender, x.flatten(0, 1))
+    return by_q, _joined(by_w, w), by_k
+
+
+def _sum_gradients(
+    index: PairIndex, grad: Tensor, a: Tensor, w: Tensor | None, v: Tensor
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Gradients of `spread` by a, w and v."""
+    by_a, by_w, by_v = [], [], torch.zeros_like(v)
+    for tile in index.tiles:
+        x, y, g = _pieces(index, tile, grad, v, a)
+        if w is not None:
+            by_w.append(_by_head(x * y, g).mul(g).flatten(2).sum(0))
+            x.mul_(w[tile.first : tile.last])
+        y.mul_(x)
+        by_a.append(_by_head(y, g).sum(3))
+        _by_head(x, g).mul_(g)
+        by_v.index_add_(0, tile.sender, x.flatten(0, 1))
+    return torch.cat(by_a, dim=1) if by_a else torch.zeros_like(a), _joined(by_w, w), by_v
+
+
+def _pieces(index: PairIndex, tile: Tile, q: Tensor, k: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q_i and k_j [ways, pairs, F], and a_ij [ways, pairs, heads, 1] of the pairs of a tile."""
+    x = q.index_select(0, tile.receiver).view(index.ways, -1, q.shape[1])
+    y = k.index_select(0, tile.sender).view(index.ways, -1, k.shape[1])
+    return x, y, a[:, tile.first : tile.last, :, None]
+
+
+def _by_head(x: Tensor, a: Tensor) -> Tensor:
+    """Channels [..., F] as [..., heads, F_h]."""
+    return x.unflatten(2, (a.shape[2], -1))
+
+
+def _joined(parts: list[Tensor], w: Tensor | None) -> Tensor | None:
+    """The parts of all tiles, or nothing where there is no w."""
+    return None if w is None else torch.cat(parts) if parts else torch.zeros_like(w)
+
+
 class _Scores(Function):
     @staticmethod
     def forward(ctx: Any, index: PairIndex, heads: int, q: Tensor, w: Tensor | None, k: Tensor) -> Tensor:
@@ -86,6 +140,8 @@ class _Scores(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         q, w, k = ctx.saved_tensors
         _, _, by_q, by_w, by_k = ctx.needs_input_grad
+        if not torch.is_grad_enabled():
+            return None, None, *_score_gradients(ctx.index, grad, q, w, k)
         return (
             None,
             None,
@@ -116,6 +172,8 @@ class _Spread(Function):
         a, w, v = ctx.saved_tensors
         _, _, by_a, by_w, by_v = ctx.needs_input_grad
         q, k = (v, grad) if ctx.reverse else (grad, v)
+        if not torch.is_grad_enabled() and not ctx.reverse:
+            return None, None, *_sum_gradients(ctx.index, grad, a, w, v)
         return (
             None,
             None,

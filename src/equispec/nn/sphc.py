@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from equispec.nn.norms import root
@@ -65,6 +65,8 @@ class SelfMix(nn.Module):
 
     couplings: Tensor
     live: Tensor
+    left: Tensor
+    right: Tensor
 
     def __init__(self, degrees: Degrees, parity: bool) -> None:
         super().__init__()
@@ -81,6 +83,18 @@ class SelfMix(nn.Module):
         self.register_buffer("live", torch.tensor(live, dtype=torch.long), persistent=False)  # entries of k that act
         self.k = nn.Parameter(0.1 * torch.randn(n, n, n))
         self.register_buffer("couplings", self._couplings().to(torch.get_default_dtype()), persistent=False)
+        left, right = self._products()
+        self.register_buffer("left", left, persistent=False)
+        self.register_buffer("right", right, persistent=False)
+
+    def _products(self) -> Int[Tensor, "2 products"]:
+        """The components that are multiplied, for all pairs of degrees."""
+        numbers = torch.arange(components(self.degrees.list))
+        grids = [
+            torch.cartesian_prod(numbers[self.degrees.part(l1)], numbers[self.degrees.part(l2)])
+            for l1, l2 in self.pairs
+        ]
+        return torch.cat(grids or [torch.zeros(0, 2, dtype=torch.long)]).T.contiguous()
 
     def _couplings(self) -> Float[Tensor, "triples products components"]:
         """For each triple, the map from the products of all pairs of degrees to the components."""
@@ -96,9 +110,6 @@ class SelfMix(nn.Module):
     def forward(self, chi: Float[Tensor, "atoms components"]) -> Float[Tensor, "atoms components"]:
         if not self.triples:
             return torch.zeros_like(chi)
-        first = self.degrees.list[0]
         k = self.k.flatten().index_select(0, self.live)
         matrix = (k @ self.couplings.flatten(1)).view(self.couplings.shape[1:])
-        parts = [chi[:, self.degrees.part(degree)] for degree in self.degrees.list]
-        products = [(parts[a - first][:, :, None] * parts[b - first][:, None, :]).flatten(1) for a, b in self.pairs]
-        return torch.cat(products, dim=1) @ matrix
+        return (chi.index_select(1, self.left) * chi.index_select(1, self.right)) @ matrix

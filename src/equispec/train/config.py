@@ -18,6 +18,7 @@ Training = SpectraTraining | PropertyTraining
 def load_config(path: Path, overrides: list[str] | None = None) -> Training:
     """Read a YAML configuration; `overrides` are "train.lr=1e-3"-like settings whose values are YAML.
 
+    A store named in the file is sought from the folder of the file, one named in an override from the working folder.
     Raises InputError for a file that cannot be read, ConfigError for an unknown key or a forbidden value.
     """
     try:
@@ -31,8 +32,9 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Training:
     for override in overrides or []:
         _set(values, override)
     store = values.get("data", {}).get("store") if isinstance(values.get("data"), dict) else None
-    if isinstance(store, str) and not Path(store).is_absolute():
-        values["data"]["store"] = str((path.parent / store).resolve())
+    if isinstance(store, str):
+        told = any(override.split("=")[0].strip() in ("data", "data.store") for override in overrides or [])
+        values["data"]["store"] = str(((Path() if told else path.parent) / store).resolve())
     return parse_config(values, str(path))
 
 

@@ -94,7 +94,10 @@ def _fit(config: Training, task: Task, run: Path, checkpoint: Path | None, progr
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*number of training batches.*")
         warnings.filterwarnings("ignore", message=".*exists and is not empty.*")  # that is what resuming means
-        trainer.fit(task.module, task.train, task.valid, ckpt_path=checkpoint)
+        try:
+            trainer.fit(task.module, task.train, task.valid, ckpt_path=checkpoint)
+        except SystemExit:  # what Lightning makes of an interruption
+            raise KeyboardInterrupt from None
     lowest = getattr(trainer.checkpoint_callback, "best_model_score", None)
     if lowest is not None and not torch.isfinite(lowest):
         raise InputError(f"the run {run} never had a finite error of the validation molecules; try a smaller train.lr")

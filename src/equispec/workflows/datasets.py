@@ -9,6 +9,7 @@ from equispec.data.leaks import warn_of_leaks
 from equispec.data.properties import FORMAT, PropertyStore
 from equispec.data.split import SplitConfig, split_ids
 from equispec.data.store import StickStore
+from equispec.errors import InputError
 from equispec.spectra import write_bytes
 
 
@@ -22,6 +23,10 @@ def split_store(
     `equispec.data.leaks.warn_of_leaks`.
     """
     config = SplitConfig.parse(settings, "split")
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; a store of labelled data is needed")
+    if output is not None and output.suffix.lower() != ".json":
+        raise InputError(f"{output}: unknown suffix {output.suffix!r} of a split; it is written as .json")
     sites: dict[str, int] | None = None
     if format_of(path) == FORMAT:
         properties = PropertyStore(path)

@@ -130,6 +130,8 @@ def simulate(
     energy_model(predictor)
     _check_output(output, resume)
     info = {**_origin(predictor), "md": how.words}
+    if concerns := predictor.concerns(atoms):
+        info["outside_domain"] = "; ".join(concerns)
     atoms = atoms.copy()
     samples: list[Sample] = []
     if resume and output.exists():
@@ -205,8 +207,14 @@ class _Run:
 
     def write(self, sample: Sample) -> None:
         """Add a frame to the file."""
-        with self.output.open("a", encoding="utf-8") as file:
-            file.write(trajectory_frame(self.atoms, sample, self.info))
+        text = trajectory_frame(self.atoms, sample, self.info)
+        try:
+            with self.output.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise InputError(
+                f"{self.output}: cannot be written ({error.strerror or error}); --resume goes on from its last frame"
+            ) from None
 
     def _sample(self, atoms: Atoms, step: int, potential: float) -> Sample:
         kinetic = float(atoms.get_kinetic_energy())

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from equispec.data.properties import PropertySample, PropertyStore
+from equispec.data.properties import PropertySample, PropertyStore, atoms_of
+from equispec.data.structures import SOURCE
 from equispec.errors import DataWarning, InputError
 from equispec.predict import PropertyPredictor, load
 from equispec.quantities import QUANTITIES
@@ -109,7 +110,7 @@ def evaluate_properties(
     for text in notes:
         warnings.warn(text, DataWarning, stacklevel=2)
     start = time.perf_counter()
-    predicted, given = predict_labels(predictor, samples, names)
+    predicted, given = predict_labels(predictor, samples, names, store.path)
     seconds = time.perf_counter() - start
     scores = [_score(name, predicted[name], given[name]) for name in names if len(given[name])]
     if not scores:
@@ -130,19 +131,26 @@ def evaluate_properties(
 
 
 def predict_labels(
-    predictor: PropertyPredictor, samples: Sequence[PropertySample], names: Sequence[str]
+    predictor: PropertyPredictor, samples: Sequence[PropertySample], names: Sequence[str], store: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Property -> predictions and labels of all structures that have the label, joined in their order."""
+    """Property -> predictions and labels of all structures that have the label, joined in their order.
+
+    A structure is asked for its own labels alone: a molecule beside crystals has no stress. `store`: for messages.
+    """
     predicted: dict[str, list[np.ndarray]] = {name: [] for name in names}
     given: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for first in range(0, len(samples), SEVERAL):
         part = samples[first : first + SEVERAL]
-        found = predictor.predict([atoms_of(sample) for sample in part], names)
-        for k, sample in enumerate(part):
-            for name in names:
-                if name in sample.properties:
-                    predicted[name].append(np.asarray(found[name][k]))
-                    given[name].append(np.asarray(sample.properties[name]))
+        labels = [tuple(name for name in names if name in sample.properties) for sample in part]
+        found: dict[tuple[int, str], np.ndarray] = {}
+        for asked in {*labels} - {()}:
+            places = [k for k, own in enumerate(labels) if own == asked]
+            values = predictor.predict([named_atoms(part[k], store) for k in places], asked)
+            found |= {(k, name): np.asarray(values[name][row]) for row, k in enumerate(places) for name in asked}
+        for k, own in enumerate(labels):
+            for name in own:
+                predicted[name].append(found[k, name])
+                given[name].append(np.asarray(part[k].properties[name]))
     join = {n: np.concatenate if QUANTITIES[n].scope == "atom" else np.stack for n in names}
 
     def joined(parts: dict[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
@@ -151,10 +159,11 @@ def predict_labels(
     return joined(predicted), joined(given)
 
 
-def atoms_of(sample: PropertySample) -> Atoms:
-    """The structure of a sample, its charge and spin included."""
-    info = {"charge": sample.charge, "spin": sample.multiplicity}
-    return Atoms(sample.z, sample.pos, cell=sample.cell, pbc=sample.pbc, info=info)
+def named_atoms(sample: PropertySample, store: Path) -> Atoms:
+    """The structure of a sample with a name for messages."""
+    atoms = atoms_of(sample)
+    atoms.info[SOURCE] = f"{store}, molecule {sample.id}"
+    return atoms
 
 
 def _select(predictor: PropertyPredictor, store: PropertyStore, split: str) -> list[PropertySample]:

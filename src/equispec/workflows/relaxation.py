@@ -93,7 +93,12 @@ def relax(predictor: Predictor, atoms: Atoms, how: Relaxation, report: Report = 
     target: Any = FrechetCellFilter(atoms) if how.cell else atoms
     optimizer = OPTIMIZERS[how.optimizer](target, logfile=None)
     optimizer.attach(lambda: report(optimizer.nsteps, atoms.get_potential_energy(), _largest(target)))
-    converged = bool(optimizer.run(fmax=how.fmax, steps=how.steps))
+    try:
+        converged = bool(optimizer.run(fmax=how.fmax, steps=how.steps))
+    except InputError as error:
+        raise InputError(
+            f"{structure_name(atoms)}: collapsed after {optimizer.nsteps} steps of the relaxation: {error}"
+        ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DomainWarning)  # was given at the beginning
         (found,) = predictor.properties([atoms], relaxed_properties(predictor, atoms, how.cell))

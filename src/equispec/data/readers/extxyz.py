@@ -26,6 +26,7 @@ from equispec.errors import InputError
 from equispec.units import conversion
 
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+LARGEST_CHARGE = 1000  # e; and the largest multiplicity
 NOT_LABELS = {"numbers", "positions", "charge", "spin", "smiles", SOURCE}
 PROVENANCE: dict[str, str | float] = {
     "name": "extxyz",
@@ -72,15 +73,18 @@ def sample_of(
 ) -> PropertySample:
     """A frame with its labels, the stress in place of the virial; `scale` turns its lengths into Å.
 
-    Raises InputError for a charge that is no integer and the stress of a molecule.
+    Raises InputError for what is no structure, a charge that is no integer and the stress of a molecule.
     """
-    state = []
-    for key, default in (("charge", 0), ("spin", 1)):
-        value = atoms.info.get(key, default)
-        if not isinstance(value, int | float | np.number) or value != round(float(value)):
-            raise InputError(f"{where}: {key} = {value}: a whole number is needed")
-        state.append(int(value))
+    if (unknown := np.flatnonzero(atoms.numbers < 1)).size:
+        raise InputError(f"{where}: atom {unknown[0]} ({atoms.symbols[int(unknown[0])]}) is not a chemical element")
+    if (bad := np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))).size:
+        raise InputError(f"{where}: atom {bad[0]} ({atoms.symbols[int(bad[0])]}) has a coordinate that is not a number")
+    state = [_whole(atoms.info.get("charge", 0), -LARGEST_CHARGE, where, "charge")]
+    state.append(_whole(atoms.info.get("spin", 1), 1, where, "spin"))
     periodic = bool(atoms.pbc.any())
+    vectors = atoms.cell.array[atoms.pbc]
+    if not np.isfinite(atoms.cell.array).all() or np.linalg.matrix_rank(vectors) < len(vectors):
+        raise InputError(f"{where}: the cell vectors of the periodic directions must be finite and independent")
     cell = np.asarray(complete_cell(atoms.cell), dtype=np.float64) * scale if periodic else None
     if cell is None and {"stress", "virial"} & labels.keys():
         raise InputError(f"{where}: a stress, but no periodic direction; read other labels only (--energy-key, ...)")
@@ -98,6 +102,16 @@ def sample_of(
         cell,
         np.asarray(atoms.pbc, dtype=bool) if periodic else None,
     )
+
+
+def _whole(value: Any, smallest: int, where: str, name: str) -> int:
+    """A charge, or the multiplicity of a spin."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool) and np.isfinite(float(value))
+    if not number or value != round(float(value)):
+        raise InputError(f"{where}: {name} = {value}: a whole number is needed")
+    if not smallest <= value <= LARGEST_CHARGE:
+        raise InputError(f"{where}: {name} = {value}: a number from {smallest} to {LARGEST_CHARGE} is needed")
+    return int(value)
 
 
 def _frames(path: Path) -> Iterator[Atoms]:

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from equispec.data.atoms import graph_from_arrays
+from equispec.data.atoms import check_structure, graph_from_arrays
 from equispec.data.leaks import warn_of_leaks
-from equispec.data.properties import PropertySample, PropertyStore
+from equispec.data.properties import PropertySample, PropertyStore, atoms_of
 from equispec.data.split import split_ids
 from equispec.data.statistics import PropertyStatistics
 from equispec.errors import InputError
@@ -69,7 +70,9 @@ def measure(samples: Samples, names: Sequence[str]) -> PropertyStatistics:
 class PropertyDataset(Dataset[AtomGraph]):
     """Graphs with labels, made once: the models are equivariant, so nothing is augmented."""
 
-    def __init__(self, samples: Samples, names: Sequence[str], model: Model) -> None:
+    def __init__(self, samples: Samples, names: Sequence[str], model: Model, store: Path) -> None:
+        for sample in samples:
+            check_structure(atoms_of(sample), f"{store}, molecule {sample.id}")
         self.items = [_graph(sample, names, model) for sample in samples]
 
     def __len__(self) -> int:

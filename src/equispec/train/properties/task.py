@@ -1,5 +1,6 @@
 """A training on properties: the model, its data and what is written with it."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ from equispec.checkpoint import Checkpoint
 from equispec.data.properties import PropertyStore
 from equispec.data.statistics import PropertyStatistics
 from equispec.derivatives import FROM_ENERGY, available, evaluate
-from equispec.errors import ConfigError, InputError
+from equispec.errors import ConfigError, DataWarning, InputError
 from equispec.graph import AtomGraph, collate
 from equispec.model import Model, build, parameter_count
 from equispec.quantities import QUANTITIES
@@ -50,7 +51,11 @@ def prepare(config: PropertyTraining) -> Task:
     statistics = measure(splits["train"], fitted)
     if not any(name in sample.properties for sample in splits["valid"] for name in names):
         raise InputError(f"{config.data.store}: no structure of the valid split has {' or '.join(names)}")
+    _check_states(config, statistics)
+    _check_stress(config, splits["train"] + splits["valid"])
     model = _model(config, statistics, initial)
+    if initial is None:
+        _check_heads(config, model)
     options, molecular = config.train, any(getattr(head, "molecular", False) for head in model.heads.values())
     if (molecular or model.molecules_only) and statistics.periodic:
         part = "backbone" if model.molecules_only else "heads"
@@ -62,7 +67,9 @@ def prepare(config: PropertyTraining) -> Task:
     # a quantity that is told from the origin of the coordinates needs them as they are
     fixed = any(getattr(head, "origin", None) == "zero" for head in config.model.heads)
     datasets = {
-        name: PropertyDataset([sample if fixed else centred(sample) for sample in splits[name]], fitted, model)
+        name: PropertyDataset(
+            [sample if fixed else centred(sample) for sample in splits[name]], fitted, model, config.data.store
+        )
         for name in ("train", "valid")
     }
     objective = _objective(config, model, statistics, splits["train"])
@@ -83,6 +90,44 @@ def prepare(config: PropertyTraining) -> Task:
         initial=initial,
         finish=_constant(model, datasets["train"].items) if len(fitted) > len(names) else lambda: None,
     )
+
+
+def _check_heads(config: PropertyTraining, model: Model) -> None:
+    """ConfigError for a head that no loss trains: it would predict random numbers."""
+    for name, head in model.heads.items():
+        outputs = [*head.outputs, *(FROM_ENERGY if "energy" in head.outputs else ())]  # type: ignore[misc]
+        apart = [[output] for output in outputs] if name == "scalar" else [outputs]  # every target has its own network
+        for group in apart:
+            if not set(group) & config.train.losses.keys():
+                raise ConfigError(
+                    f"model.heads: no loss trains {' or '.join(group)} of the head {name!r}; give it a weight in "
+                    "train.losses or take it out of the model"
+                )
+
+
+def _check_states(config: PropertyTraining, statistics: PropertyStatistics) -> None:
+    """Warns where energies of several charges or spins are to be learned, of which no network is told."""
+    states = [("charges", statistics.charges), ("spin multiplicities", statistics.multiplicities)]
+    told = [f"{name} {', '.join(map(str, values))}" for name, values in states if len(values) > 1]
+    if told and set(OF_ENERGY) & config.train.losses.keys():
+        warnings.warn(
+            f"{config.data.store}: structures with the total {' and '.join(told)}: the network sees atoms alone, and "
+            "gives the same atoms one energy, whatever their charge and spin; train on one kind at a time",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
+def _check_stress(config: PropertyTraining, samples: Samples) -> None:
+    """InputError for a stress of what is not periodic in three directions, whose volume is a matter of taste."""
+    if "stress" not in config.train.losses:
+        return
+    for sample in samples:
+        if "stress" in sample.properties and not (sample.pbc is not None and sample.pbc.all()):
+            raise InputError(
+                f"{config.data.store}, molecule {sample.id}: only structures that are periodic in 3 directions have a "
+                "stress; take it out of the data or of train.losses"
+            )
 
 
 def _model(config: PropertyTraining, statistics: PropertyStatistics, initial: Checkpoint | None) -> Model:
