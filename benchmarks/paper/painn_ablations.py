@@ -3,7 +3,7 @@
 python benchmarks/paper/painn_ablations.py ethanol_random2000.npz data/aspirin/aspirin-gfn2.h5 [--set train.epochs=2]
 
 Networks of equal size (widths as in the paper, but for the last) and equal training, on energies and forces of 950
-structures of MD17 ethanol, and of our own trajectory of aspirin (`benchmarks/painn_paper/trajectory_data.py`), the
+structures of MD17 ethanol, and of our own trajectory of aspirin (`benchmarks/painn_paper/aspirin_data.py`), the
 paper's molecule at a cheaper level of theory. Trainings are far shorter than configs/md17_ethanol.yaml. What is
 compared with the paper is the order of the networks, and how many times larger their errors are than those of the
 whole one.

@@ -299,8 +299,10 @@ def test_beside_published_force_fields(tmp_path: Path) -> None:
 # --- Figure 5: dipoles -----------------------------------------------------------------------------------------------
 
 
-def test_dipoles_of_ethanol(tmp_path: Path) -> None:
-    words = [str(frames_store(tmp_path / "ethanol.h5", [6, 8, 1])), "--set", "data.split={train: 12, valid: 4}"]
+def test_dipoles_of_ethanol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = frames_store(tmp_path / "labelled.h5", [6, 8, 1])
+    monkeypatch.setattr(ethanol_dipoles, "labelled", lambda _: labelled)
+    words = [str(md17_file(tmp_path / "ethanol.npz", [6, 8, 1])), "--set", "data.split={train: 12, valid: 4}"]
     results, rows = run(ethanol_dipoles.STUDY, tmp_path, words)
     assert [row[0] for row in rows[1:]] == list(dipoles.DIPOLES)
     for row in results["rows"].values():
