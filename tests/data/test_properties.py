@@ -214,8 +214,8 @@ BAD = {
     "half a cell": (lambda s: replace(s, cell=np.eye(3)), "needs a cell and a periodic direction"),
     "no direction": (lambda s: replace(s, cell=np.eye(3), pbc=np.zeros(3, bool)), "needs a cell and a periodic"),
     "a flat cell": (lambda s: replace(s, cell=np.ones((3, 3)), pbc=np.ones(3, bool)), "finite and independent"),
-    "no atoms": (lambda s: replace(s, z=s.z[:0], pos=s.pos[:0]), "needs at least one atom"),
-    "no place": (lambda s: replace(s, pos=s.pos * np.nan), "finite coordinates"),
+    "no atoms": (lambda s: replace(s, z=s.z[:0], pos=s.pos[:0]), "has no atoms"),
+    "no place": (lambda s: replace(s, pos=s.pos * np.nan), "a coordinate that is not a number"),
     "twice": (lambda s: replace(s, id=3), "molecule 3 appears more than once"),
     "labelled and failed": (lambda s: replace(s, id=9), "molecule 9 appears more than once"),
 }

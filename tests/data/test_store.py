@@ -184,8 +184,10 @@ def test_repeated_ids_and_missing_attributes_are_not_written(tmp_path, sample, a
 
 
 def test_an_unwritable_path_leaves_nothing(tmp_path, sample, attributes):
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"):
-        write_store(tmp_path / "no" / "such" / "folder.h5", [sample(1)], attributes)
+        write_store(tmp_path / "file" / "folder.h5", [sample(1)], attributes)
+    (tmp_path / "file").unlink()
     (tmp_path / "folder.h5").mkdir()
     with pytest.raises(InputError, match="cannot be written"):
         write_store(tmp_path / "folder.h5", [sample(1)], attributes)
