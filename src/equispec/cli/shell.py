@@ -36,7 +36,7 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
         try:
             code = app(args=list(arguments), prog_name="equispec", standalone_mode=False) or 0
             sys.stdout.flush()  # here, where a broken pipe is understood
-            return _fail("interrupted", 130) if code == 130 else code
+            return code
         except EquispecError as error:
             return _fail(str(error), error.exit_code)
         except _PARSER_ERROR as error:
