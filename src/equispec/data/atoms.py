@@ -108,12 +108,10 @@ def _graph(
     return AtomGraph(z, pos.to(dtype), edge_index, shift.to(dtype), cell.to(dtype), system)
 
 
-def check_structure(atoms: Atoms, where: str, allow_periodic: bool = True) -> None:
-    """Raise InputError, in one sentence beginning with `where`, unless the structure can be used.
+def check_numbers(atoms: Atoms, where: str) -> None:
+    """Raise InputError, in one sentence beginning with `where`, for numbers that are no structure in any unit.
 
-    Refused: no atoms, an unknown element, a coordinate or cell that is not finite, two atoms (or images) closer than
-    0.5 Å, positions or a cell that extend over more than 10,000 Å, periodic directions without a cell, a charge or spin
-    that is not one number, and, with `allow_periodic=False`, any periodic direction.
+    Refused: no atoms, an unknown element, a coordinate that is not finite, periodic directions without a cell.
     """
     if len(atoms) == 0:
         raise InputError(f"{where}: the structure has no atoms")
@@ -122,11 +120,21 @@ def check_structure(atoms: Atoms, where: str, allow_periodic: bool = True) -> No
     if (bad := np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))).size:
         raise InputError(f"{where}: atom {bad[0]} ({atoms.symbols[int(bad[0])]}) has a coordinate that is not a number")
     if atoms.pbc.any():
-        if not allow_periodic:
-            raise InputError(f"{where}: the structure is periodic, but the model is for molecules; cut out a molecule")
         vectors = np.asarray(atoms.cell)[atoms.pbc]
         if not np.isfinite(np.asarray(atoms.cell)).all() or np.linalg.matrix_rank(vectors) < len(vectors):
             raise InputError(f"{where}: the cell vectors of the periodic directions must be finite and independent")
+
+
+def check_structure(atoms: Atoms, where: str, allow_periodic: bool = True) -> None:
+    """Raise InputError, in one sentence beginning with `where`, unless the structure can be used.
+
+    Refused: no atoms, an unknown element, a coordinate or cell that is not finite, two atoms (or images) closer than
+    0.5 Å, positions or a cell that extend over more than 10,000 Å, periodic directions without a cell, a charge or spin
+    that is not one number, and, with `allow_periodic=False`, any periodic direction.
+    """
+    check_numbers(atoms, where)
+    if atoms.pbc.any() and not allow_periodic:
+        raise InputError(f"{where}: the structure is periodic, but the model is for molecules; cut out a molecule")
     with np.errstate(over="ignore"):
         extent = max(np.ptp(atoms.positions, axis=0).max(), atoms.cell.lengths()[atoms.pbc].max(initial=0.0))
     if extent > MAX_EXTENT:

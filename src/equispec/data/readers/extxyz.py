@@ -19,6 +19,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import complete_cell
 
+from equispec.data.atoms import check_numbers
 from equispec.data.properties import PropertySample
 from equispec.data.readers.labels import LabelReader, unit_named
 from equispec.data.structures import SOURCE, check_frames, read_structures
@@ -75,16 +76,10 @@ def sample_of(
 
     Raises InputError for what is no structure, a charge that is no integer and the stress of a molecule.
     """
-    if (unknown := np.flatnonzero(atoms.numbers < 1)).size:
-        raise InputError(f"{where}: atom {unknown[0]} ({atoms.symbols[int(unknown[0])]}) is not a chemical element")
-    if (bad := np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))).size:
-        raise InputError(f"{where}: atom {bad[0]} ({atoms.symbols[int(bad[0])]}) has a coordinate that is not a number")
+    check_numbers(atoms, where)
     state = [_whole(atoms.info.get("charge", 0), -LARGEST_CHARGE, where, "charge")]
     state.append(_whole(atoms.info.get("spin", 1), 1, where, "spin"))
     periodic = bool(atoms.pbc.any())
-    vectors = atoms.cell.array[atoms.pbc]
-    if not np.isfinite(atoms.cell.array).all() or np.linalg.matrix_rank(vectors) < len(vectors):
-        raise InputError(f"{where}: the cell vectors of the periodic directions must be finite and independent")
     cell = np.asarray(complete_cell(atoms.cell), dtype=np.float64) * scale if periodic else None
     if cell is None and {"stress", "virial"} & labels.keys():
         raise InputError(f"{where}: a stress, but no periodic direction; read other labels only (--energy-key, ...)")
