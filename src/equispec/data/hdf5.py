@@ -23,7 +23,8 @@ def write_hdf5(
 ) -> None:
     """Write arrays, named as "group/name", and attributes to an HDF5 file; nothing is left behind if that fails.
 
-    `format` and `version` become the attributes format and format_version. Raises InputError for an unwritable path.
+    The folder is made where there is none. `format` and `version` become the attributes format and format_version.
+    Raises InputError for an unwritable path.
     """
     path = Path(path)
     stamped: dict[str, Any] = {"format": format, "format_version": version, **attributes}

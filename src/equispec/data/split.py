@@ -116,7 +116,10 @@ def _fractions_only(config: SplitConfig) -> bool:
 
 
 def _counts(n: int, config: SplitConfig) -> tuple[int, int, int]:
-    """Numbers of molecules for train, valid and test, of `n`; the gaps between blocks are nobody's."""
+    """Numbers of molecules for train, valid and test, of `n`; the gaps between blocks are nobody's.
+
+    Where fractions of one are all rounded up, the largest part gives way.
+    """
     gaps = 2 * config.gap
 
     def count(share: Share) -> int:
@@ -125,7 +128,7 @@ def _counts(n: int, config: SplitConfig) -> tuple[int, int, int]:
     asked = {name: count(s) for name in ("train", "valid", "test") if (s := getattr(config, name)) is not None}
     shares = [getattr(config, name) for name in asked]
     if all(isinstance(share, float) for share in shares) and sum(shares) <= 1 + 1e-9:
-        while sum(asked.values()) > n - gaps:  # all of them rounded up: the largest part gives way
+        while sum(asked.values()) > n:
             asked[max(asked, key=lambda name: asked[name])] -= 1
     rest = n - gaps - sum(asked.values())
     if rest < (config.train is None):  # a training set that is the rest needs a molecule

@@ -137,6 +137,8 @@ class EnergyHead(_Atomwise):
 class ScalarHead(_Atomwise):
     """Any scalar properties of a structure, several at a time."""
 
+    independent = True  # a loss of one target says nothing of another
+
     def __init__(self, config: ScalarConfig, widths: FeatureWidths) -> None:
         super().__init__(config, config.targets, widths)
         self.config = config

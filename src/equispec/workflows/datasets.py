@@ -20,7 +20,7 @@ def split_store(
 
     Returns the ids and the numbers of labelled sites by split (None for a property store, which has none); `output`
     (.json) gets both and the settings. DataWarning where structures of a property store are known to two parts: see
-    `equispec.data.leaks.warn_of_leaks`.
+    `equispec.data.leaks.warn_of_leaks`. Raises InputError for a store that is not there and another suffix.
     """
     config = SplitConfig.parse(settings, "split")
     if not path.exists():

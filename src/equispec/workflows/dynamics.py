@@ -130,8 +130,6 @@ def simulate(
     energy_model(predictor)
     _check_output(output, resume)
     info = {**_origin(predictor), "md": how.words}
-    if concerns := predictor.concerns(atoms):
-        info["outside_domain"] = "; ".join(concerns)
     atoms = atoms.copy()
     samples: list[Sample] = []
     if resume and output.exists():
@@ -148,7 +146,8 @@ def simulate(
     atoms.calc = predictor.calculator()
     first = samples[-1].step if samples else 0
     dynamics = _integrator(atoms, how, first)
-    run = _Run(atoms, how, freedom, output, info)
+    concerns = predictor.concerns(atoms)
+    run = _Run(atoms, how, freedom, output, info | ({"outside_domain": "; ".join(concerns)} if concerns else {}))
     sample = run.advance(atoms.get_forces, first)
     if not samples:
         run.write(sample)

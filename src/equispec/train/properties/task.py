@@ -93,11 +93,11 @@ def prepare(config: PropertyTraining) -> Task:
 
 
 def _check_heads(config: PropertyTraining, model: Model) -> None:
-    """ConfigError for a head that no loss trains: it would predict random numbers."""
+    """ConfigError for a head, or an independent target of one, that no loss trains: it would predict random numbers."""
     for name, head in model.heads.items():
         outputs = [*head.outputs, *(FROM_ENERGY if "energy" in head.outputs else ())]  # type: ignore[misc]
-        apart = [[output] for output in outputs] if name == "scalar" else [outputs]  # every target has its own network
-        for group in apart:
+        groups = [[output] for output in outputs] if getattr(head, "independent", False) else [outputs]
+        for group in groups:
             if not set(group) & config.train.losses.keys():
                 raise ConfigError(
                     f"model.heads: no loss trains {' or '.join(group)} of the head {name!r}; give it a weight in "
