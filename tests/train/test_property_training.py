@@ -201,6 +201,29 @@ def test_killed_and_resumed_run_ends_with_the_same_bits(config: Path, tmp_path: 
     assert weights[0] == weights[1]
 
 
+def test_an_interrupted_run_says_how_to_go_on(config: Path, tmp_path: Path) -> None:
+    run = tmp_path / "stopped"
+    command = [sys.executable, "-c", PROGRAM, "train", str(config), "--set", "train.epochs=4000", "-o", str(run)]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 300
+    while not ((run / LAST).is_file() and len(rows(run)) >= 2):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert told.splitlines()[-1] == f"go on with: equispec train --resume {run}"
+    assert "Traceback" not in told
+    assert not (run / "model").exists()
+
+
 def test_a_model_to_start_from_says_the_same_at_first(config: Path, tmp_path: Path) -> None:
     """Its numbers are in units of its own training set, whatever those of the new one are."""
     start(load_config(config), tmp_path / "first", progress=False)

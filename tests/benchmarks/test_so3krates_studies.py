@@ -1,0 +1,63 @@
+"""The studies of the So3krates paper on invented data and tiny networks."""
+
+from pathlib import Path
+
+import numpy as np
+import property_study
+import pytest
+import so3krates_degrees as degrees
+from study import read
+
+from equispec.data.properties import PropertyStore
+
+TINY = ["model.backbone.features=12", "model.backbone.blocks=1", "train.epochs=1", "train.batch_size=10"]
+MOLECULES = 30
+
+
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in the layout of the published one: ten structures of each molecule, energies that name both."""
+    monkeypatch.setattr(property_study, "STORES", tmp_path / "stores")
+    monkeypatch.setattr(degrees, "STORES", tmp_path / "stores")
+    rng, n = np.random.default_rng(0), MOLECULES * degrees.STRUCTURES
+    z = np.zeros((n, 5), int)
+    z[:, :4] = [6, 8, 1, 1]
+    pos = np.arange(5)[:, None] * [1.2, 0.5, 0] + rng.uniform(-0.3, 0.3, (n, 5, 3))
+    np.savez(tmp_path / "qm7x.npz", z=z, R=pos, E=np.arange(n, dtype=float), F=rng.normal(size=(n, 5, 3)))
+    return tmp_path / "qm7x.npz"
+
+
+def test_molecules_are_left_out_whole(published: Path) -> None:
+    known, unseen, counts = degrees.divided(property_study.store_of("qm7x", published))
+    learned = MOLECULES - degrees.LEFT_OUT
+    assert counts == {"train": 8 * learned, "valid": learned, "test": learned}
+    places = PropertyStore(known).values("energy").astype(int)
+    parts = np.split(places % degrees.STRUCTURES, [8 * learned, 9 * learned])
+    assert [sorted(set(part.tolist())) for part in parts] == [list(range(8)), [8], [9]]
+    others = PropertyStore(unseen).values("energy").astype(int)
+    assert len(others) == degrees.LEFT_OUT * degrees.STRUCTURES
+    assert not set(places // degrees.STRUCTURES) & set(others // degrees.STRUCTURES)
+
+
+def test_degrees(published: Path, tmp_path: Path) -> None:
+    settings = [word for setting in TINY for word in ("--set", setting)]
+    degrees.STUDY.main([str(published), *settings, "--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "docs")])
+    results = read(tmp_path / "docs", degrees.STUDY.name)["results"]
+    assert results["structures"] == {"train": 40, "valid": 5, "test": 5, "unseen": 250}
+    assert len({row["parameters"] for row in results["rows"]}) == 4  # every degree reaches its network
+    assert [row["unseen"]["forces"]["n"] for row in results["rows"]] == [250 * 12] * 4
+    page = (tmp_path / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "| 0 to 3 |" in page
+
+
+def test_a_falling_error_is_told() -> None:
+    def row(l_max: int, known: float, unseen: float) -> dict:
+        return {"l_max": l_max, "known": {"forces": {"mae": known}}, "unseen": {"forces": {"mae": unseen}}}
+
+    counts = {"train": 1, "valid": 1, "test": 1, "unseen": 1}
+    rows = [row(0, 3.0, 3.0), row(1, 2.0, 1.0), row(2, 1.0, 2.0), row(3, 5.0, 0.5)]
+    told = degrees.text({"rows": rows, "epochs": 1, "structures": counts})
+    assert "falls with every degree up to 2 for other structures of the same molecules." in told
+    assert "left out." not in told
+    rows[0]["known"]["forces"]["mae"] = 0.0
+    assert "does not always fall" in degrees.text({"rows": rows, "epochs": 1, "structures": counts})
