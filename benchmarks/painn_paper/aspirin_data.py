@@ -16,7 +16,9 @@ from ase.md.langevin import Langevin
 from ferrocene_data import label
 from tblite.ase import TBLite
 
+from equispec.data.properties import PropertyStore
 from equispec.data.structures import atoms_from_smiles
+from equispec.units import KCAL_PER_MOL
 
 ROOT = Path(__file__).resolve().parents[2]
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
@@ -48,6 +50,20 @@ def frames(path: Path, number: int) -> None:
         ase.io.write(path, frame, format="extxyz", append=True)
 
 
+def summary(kept: list[Atoms], store: Path) -> str:
+    """What the card of the data says: temperature, spread and memory of the energies, strength of the forces."""
+    known = PropertyStore(store)
+    energies = known.values("energy") / KCAL_PER_MOL
+    alike = {k: np.corrcoef(energies[:-k], energies[k:])[0, 1] for k in (1, 5)}
+    forces = np.sqrt(np.mean(known.values("forces") ** 2)) / KCAL_PER_MOL
+    told = ", ".join(f"{value:.2f} after {k * EVERY * STEP:.0f} fs" for k, value in alike.items())
+    return (
+        f"temperature: {np.mean([frame.get_temperature() for frame in kept]):.0f} K on average\n"
+        f"energies: standard deviation {energies.std():.1f} kcal/mol, correlation {told}\n"
+        f"forces: root mean square {forces:.1f} kcal/mol/Å"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--number", type=int, default=1300, help="frames (1300)")
@@ -57,12 +73,14 @@ def main() -> None:
     run = arguments.frames / "run.xyz"
     frames(run, BEFORE + arguments.number)
     kept = ase.io.read(run, f"{BEFORE}:{BEFORE + arguments.number}")
+    moving = [frame.copy() for frame in kept]
     for number, frame in enumerate(kept, start=1):
         frame.info["id"] = number
         del frame.arrays["momenta"]
     ase.io.write(arguments.frames / "aspirin.xyz", kept, format="extxyz")
     arguments.output.mkdir(parents=True, exist_ok=True)
     label(arguments.frames / "aspirin.xyz", arguments.output / "aspirin-gfn2.h5")
+    print(summary(moving, arguments.output / "aspirin-gfn2.h5"))
 
 
 if __name__ == "__main__":
