@@ -209,7 +209,7 @@ def test_a_collapse_during_a_relaxation_says_so(equispec: Run, work: Path) -> No
     ase.io.write("a.xyz", [good, crushed])
     refused = equispec("relax", "a.xyz", "-m", "md17-ethanol", "--fmax", "0.3", "-o", "b.xyz")
     assert refused.code == 2
-    assert "a.xyz, frame 2: collapsed after" in refused.err
+    assert "a.xyz, frame 2: stopped after" in refused.err
     assert " yes " in refused.out  # of the first frame
     assert not Path("b.xyz").exists()
 

@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,3 +289,30 @@ def test_strict_refuses_what_was_never_seen(verb: str, equispec: Run, work: Path
     assert result.code == 3
     assert result.errors == ["Error: odd.xyz: the model has never seen the element Cl"]
     assert everything_in(work) == before
+
+
+LONG = {
+    "md": (("md", "frames.xyz", "--steps", "1000000", "-o", "out.xyz"), "goes on from the last frame of out.xyz"),
+    "shards": (("predict", "frames.xyz", "--shard", "1", "-o", "out.xyz"), "goes on after the last finished file"),
+}
+
+
+@pytest.mark.parametrize("verb", LONG)
+def test_work_stopped_by_hand_says_how_it_can_go_on(work: Path, model: Path, verb: str) -> None:
+    arguments, last_word = LONG[verb]
+    ase.io.write("frames.xyz", [molecule("CH3CH2OH")] * (1 if verb == "md" else 20_000))
+    # a shell that starts the tests in the background would have interruptions ignored
+    program = "import signal; signal.signal(2, signal.default_int_handler); from equispec.cli import main; main()"
+    command = [sys.executable, "-c", program, *arguments, "-m", str(model)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        deadline = time.monotonic() + 120
+        while not Path("out.xyz").exists():
+            assert run.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(0.5)
+        run.send_signal(signal.SIGINT)
+        told = run.communicate(timeout=60)[1]
+    assert run.returncode == 130
+    assert told.splitlines()[-1].endswith(last_word)
+    assert "Traceback" not in told

@@ -3,7 +3,8 @@
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +282,20 @@ def test_numbers_that_are_none_are_refused(
     with pytest.raises(InputError, match="C6H6: the energy that the model gives is not a finite number"):
         written(predictor, tmp_path / "a.json", molecules())
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".xyz", ".csv", ".h5", ".json"])
+@pytest.mark.parametrize("size", [0, 2_000])
+def test_no_room_is_one_sentence_and_leaves_nothing(
+    predictor: Predictor,
+    tmp_path: Path,
+    room: Callable[[int], AbstractContextManager[None]],
+    suffix: str,
+    size: int,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / f"a{suffix}"
+    with room(size), pytest.raises(InputError, match=rf"cannot write .*a{suffix}: File too large"):
+        list(run(predictor, 10 * molecules(), Question(("energy", "homo")), [path]))
+    assert os.listdir(tmp_path) == []
+    assert capfd.readouterr().err == ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from equispec.cli.predict import Device, Model, Precision
-from equispec.cli.shell import Json, note, print_json, show_table
+from equispec.cli.shell import Json, last_word, note, print_json, show_table
 from equispec.errors import EquispecError, InputError
 
 if TYPE_CHECKING:
@@ -133,7 +133,10 @@ def md(
         check_writable(plot)
     atoms = recipe.one_structure(structure, output)
     predictor = load(model, device, dtype)
-    with _shown(steps) as report:
+    with (
+        last_word(f"stopped; the same command with --resume goes on from the last frame of {output}"),
+        _shown(steps) as report,
+    ):
         samples = recipe.simulate(predictor, atoms, how, output, resume, strict, report, note)
     summary = trajectory.Summary.measure(samples, len(atoms), conserved=ensemble == "nve")
     formula = atoms.get_chemical_formula("hill")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equispec.cli.shell import Json, note
+from equispec.cli.shell import Json, last_word, note
 from equispec.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def predict(
         shards = recipe.Shards(output, shard, suffix, resume)
         source = recipe.fingerprint(files, smiles or [])
         predictor = load(model, device, dtype)
-        _report_shards(recipe.run_shards(predictor, structures, source, question, shards), output)
+        with last_word("stopped; the same command with --resume goes on after the last finished file"):
+            _report_shards(recipe.run_shards(predictor, structures, source, question, shards), output)
         return
     if resume:
         raise InputError("--resume goes on with a folder of --shard; a single file is made anew")
@@ -99,7 +100,8 @@ def predict(
     with ExitStack() as stack:
         printed = Path(stack.enter_context(TemporaryDirectory(prefix="equispec-")), "properties.json") if json else None
         outputs = [path for path in (output, printed) if path]
-        _report(recipe.run(predictor, structures, question, outputs), quiet=json)
+        with last_word("stopped; nothing was written (--shard makes files that a run can go on with)"):
+            _report(recipe.run(predictor, structures, question, outputs), quiet=json)
         if printed is not None:  # only now, so that a failure prints nothing
             with printed.open(encoding="utf-8") as file:
                 shutil.copyfileobj(file, sys.stdout)

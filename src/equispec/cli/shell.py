@@ -5,7 +5,8 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -75,6 +76,16 @@ def print_json(value: Any) -> None:
 def note(text: str) -> None:
     """Something to know that is not a result: on stderr, so that it never mixes with output for programs."""
     print(text, file=sys.stderr)
+
+
+@contextmanager
+def last_word(text: str) -> Iterator[None]:
+    """What to say where work is interrupted by hand that can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(text)
+        raise
 
 
 def _fail(message: str, code: int) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from equispec.cli.shell import note
+from equispec.cli.shell import last_word, note
 from equispec.errors import InputError
 
 
@@ -54,9 +54,6 @@ def train(
             raise
         raise InputError(f"training needs {error.name}; install it with: pip install 'equispec[train]'") from None
     run = resume or output or Path("runs", config.stem if config else "")
-    try:
+    with last_word(f"go on with: equispec train --resume {run}"):
         folder = start(parsed, run) if parsed is not None else resume_run(run)
-    except KeyboardInterrupt:
-        note(f"go on with: equispec train --resume {run}")
-        raise
     note(f"wrote {folder}; try: equispec eval {folder.parent} DATA")

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,15 +108,18 @@ def check_format(path: str | Path) -> None:
 
 @contextmanager
 def neighbour(path: str | Path) -> Iterator[Path]:
-    """Name of the file to write before it is renamed to `path`; failures within become one InputError."""
+    """Name of the file to write before it is renamed to `path`; failures within remove it and become one InputError."""
     path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         if path.is_dir():
             raise IsADirectoryError(0, "it is a folder")
         if not path.parent.is_dir():
             raise FileNotFoundError(0, f"there is no folder {path.parent}")
-        yield path.with_name(f".{path.name}.{os.getpid()}.part")
+        yield partial
     except OSError as error:
+        with suppress(OSError):  # where there is no such folder
+            partial.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
 
 

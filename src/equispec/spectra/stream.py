@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, cast
 
 from equispec.errors import InputError
+from equispec.spectra.growing import GrowingFile
 from equispec.spectra.io import (
     damage_named,
     neighbour,
@@ -98,20 +99,21 @@ class _Sink(Protocol):
 
 class _H5Sink:
     def __init__(self, path: Path) -> None:
-        import h5py
-
-        self.file = h5py.File(path, "w")
-        self.group = self.file.create_group(GROUP)
+        self.file = GrowingFile(path)
+        with self.file.changed() as file:
+            file.create_group(GROUP)
         self.common: dict[str, Any] = {}
         self.n = 0
 
     def write(self, spectra: SiteSpectra, polarization: Polarization | None, per_site: bool) -> None:
-        if self.n == 0:
-            self.common = {key: value for key, value in spectra.meta.items() if key not in OWN}
-            write_attributes(self.file, self.common)
-        if missing := [key for key in self.common if key not in spectra.meta]:
-            raise InputError(f"structure {self.n} of the file lacks the metadata {', '.join(missing)} of the first one")
-        write_group(self.group.create_group(str(self.n)), spectra, polarization, self.common)
+        with self.file.changed() as file:
+            if self.n == 0:
+                self.common = {key: value for key, value in spectra.meta.items() if key not in OWN}
+                write_attributes(file, self.common)
+            if missing := [key for key in self.common if key not in spectra.meta]:
+                absent = ", ".join(missing)
+                raise InputError(f"structure {self.n} of the file lacks the metadata {absent} of the first one")
+            write_group(file.create_group(f"{GROUP}/{self.n}"), spectra, polarization, self.common)
         self.n += 1
 
     def close(self) -> None:

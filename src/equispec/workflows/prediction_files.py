@@ -20,7 +20,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -28,8 +28,12 @@ from equispec.ensemble import structure_name
 from equispec.errors import InputError
 from equispec.property_predictor import Properties
 from equispec.quantities import QUANTITIES
+from equispec.spectra.growing import GrowingFile
 from equispec.spectra.io import neighbour, write_attributes
 from equispec.workflows.extxyz import frame_text, provenance
+
+if TYPE_CHECKING:
+    import h5py
 
 H5_BUFFER = 1000  # structures that are written at once
 
@@ -183,14 +187,13 @@ class _JsonSink:
 
 class _H5Sink:
     def __init__(self, path: Path, names: Sequence[str], meta: Mapping[str, Any]) -> None:
-        import h5py
-
-        self.file = h5py.File(path, "w")
-        write_attributes(self.file, meta)
+        self.file = GrowingFile(path)
         self.names, self.tables, self.units = names, _tables(meta), meta["units"]
         self.n_atoms = 0
         self.waiting: list[Properties] = []
-        self._append("offsets", np.zeros(1, np.int64))
+        with self.file.changed() as file:
+            write_attributes(file, meta)
+            _append(file, "offsets", np.zeros(1, np.int64))
 
     def write(self, found: Properties) -> None:
         self.waiting.append(found)
@@ -204,39 +207,45 @@ class _H5Sink:
 
     def _flush(self) -> None:
         waiting, self.waiting = self.waiting, []
+        with self.file.changed() as file:
+            self._add(file, waiting)
+
+    def _add(self, file: "h5py.File", waiting: Sequence[Properties]) -> None:
         atoms = [found.atoms for found in waiting]
         ends = self.n_atoms + np.cumsum([len(one) for one in atoms])
         self.n_atoms = int(ends[-1])
-        self._append("offsets", ends.astype(np.int64))
-        self._append("structure/z", np.concatenate([one.numbers for one in atoms]).astype(np.int64))
-        self._append("structure/pos", np.concatenate([one.positions for one in atoms]), "Å")
-        self._append("structure/cell", np.stack([one.cell.array * one.pbc[:, None] for one in atoms]), "Å")
-        self._append("structure/pbc", np.stack([one.pbc for one in atoms]))
-        self._append_text("structure/name", [structure_name(one) for one in atoms])
-        self._append_text("outside_domain", ["; ".join(found.outside_domain) for found in waiting])
+        _append(file, "offsets", ends.astype(np.int64))
+        _append(file, "structure/z", np.concatenate([one.numbers for one in atoms]).astype(np.int64))
+        _append(file, "structure/pos", np.concatenate([one.positions for one in atoms]), "Å")
+        _append(file, "structure/cell", np.stack([one.cell.array * one.pbc[:, None] for one in atoms]), "Å")
+        _append(file, "structure/pbc", np.stack([one.pbc for one in atoms]))
+        _append_text(file, "structure/name", [structure_name(one) for one in atoms])
+        _append_text(file, "outside_domain", ["; ".join(found.outside_domain) for found in waiting])
         for group, table in zip(("properties", "spread"), self.tables, strict=False):
             for name in self.names:
                 join = np.concatenate if QUANTITIES[name].scope == "atom" else np.stack
                 values = join([_complete(found, table, name) for found in waiting])
-                self._append(f"{group}/{name}", values, self.units[name])
+                _append(file, f"{group}/{name}", values, self.units[name])
 
-    def _append(self, name: str, values: np.ndarray, unit: str = "", dtype: Any = None) -> None:
-        if name not in self.file:
-            dataset = self.file.create_dataset(
-                name, data=values, dtype=dtype, maxshape=(None, *values.shape[1:]), chunks=True, track_times=False
-            )
-            if unit:
-                dataset.attrs["unit"] = unit
-            return
-        dataset: Any = self.file[name]
-        start = len(dataset)
-        dataset.resize(start + len(values), axis=0)
-        dataset[start:] = values
 
-    def _append_text(self, name: str, texts: Sequence[str]) -> None:
-        import h5py
+def _append(file: "h5py.File", name: str, values: np.ndarray, unit: str = "", dtype: Any = None) -> None:
+    if name not in file:
+        dataset = file.create_dataset(
+            name, data=values, dtype=dtype, maxshape=(None, *values.shape[1:]), chunks=True, track_times=False
+        )
+        if unit:
+            dataset.attrs["unit"] = unit
+        return
+    dataset: Any = file[name]
+    start = len(dataset)
+    dataset.resize(start + len(values), axis=0)
+    dataset[start:] = values
 
-        self._append(name, np.array(texts, dtype=object), dtype=h5py.string_dtype())
+
+def _append_text(file: "h5py.File", name: str, texts: Sequence[str]) -> None:
+    import h5py
+
+    _append(file, name, np.array(texts, dtype=object), dtype=h5py.string_dtype())
 
 
 def _json(value: Any) -> str:

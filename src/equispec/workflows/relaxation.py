@@ -97,7 +97,7 @@ def relax(predictor: Predictor, atoms: Atoms, how: Relaxation, report: Report = 
         converged = bool(optimizer.run(fmax=how.fmax, steps=how.steps))
     except InputError as error:
         raise InputError(
-            f"{structure_name(atoms)}: collapsed after {optimizer.nsteps} steps of the relaxation: {error}"
+            f"{structure_name(atoms)}: stopped after {optimizer.nsteps} steps of the relaxation: {error}"
         ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DomainWarning)  # was given at the beginning
