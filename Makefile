@@ -75,12 +75,13 @@ paper: $(VENV)/.test runs/ck-tensor-pretraining-0/model
 # The evaluations of the PaiNN paper: docs/painn-paper. PUBLISHED is a folder of data that are not ours: md17, botnet_*, qm9_*,
 # water_* and qm7x_* with the files named in docs/painn-paper. Trainings are kept in runs/ and resumed: a day on two cores.
 ETHANOL := $(PUBLISHED)/md17/ethanol_random2000.npz
-painn-paper: $(VENV)/.test runs/md17-ethanol/model
+STORES := runs/paper/stores
+painn-paper: $(VENV)/.test runs/md17-ethanol/model $(STORES)/ethanol-gfn2.h5
 	$(BIN)/python benchmarks/painn_paper/chains.py
 	$(PAPER)/painn_md17.py runs/md17/ethanol.h5 runs/md17-ethanol
 	$(PAPER)/painn_botnet.py $(PUBLISHED)/botnet_3bpa_acac_ethanol
 	$(PAPER)/painn_ablations.py $(ETHANOL) data/aspirin/aspirin-gfn2.h5
-	$(PAPER)/painn_ethanol_dipoles.py $(ETHANOL)
+	$(PAPER)/painn_ethanol_dipoles.py $(STORES)/ethanol-gfn2.h5
 	$(PAPER)/painn_torsion.py data/ferrocene/ferrocene-gfn2.h5 data/ferrocene/profile-gfn2.h5
 	$(PAPER)/painn_dipoles.py $(PUBLISHED)/qm9_geometries_128k/qm9_mp2_10000.npz \
 		$(PUBLISHED)/qm9_geometries_128k/qm9_noF_128744_geometries.npz
@@ -90,6 +91,9 @@ painn-paper: $(VENV)/.test runs/md17-ethanol/model
 runs/md17/ethanol.h5: | $(VENV)/.test
 	mkdir -p $(@D)
 	$(BIN)/equispec data convert md17 $(ETHANOL) -o $@
+
+$(STORES)/ethanol-gfn2.h5: | $(VENV)/.test
+	$(BIN)/python benchmarks/painn_paper/trajectory_data.py ethanol -o $(@D)
 
 runs/md17-ethanol/model: | runs/md17/ethanol.h5
 	$(TRAIN) configs/md17_ethanol.yaml -o $(@D)

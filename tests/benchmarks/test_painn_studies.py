@@ -249,8 +249,8 @@ def test_ablations(tmp_path: Path) -> None:
     ]
     words += ["--set", "data.split={train: 12, valid: 4}", "--set", "train.compile=false"]
     results, rows = run(ablations.STUDY, tmp_path, words)
-    assert list(results["molecules"]) == ["ethanol", "aspirin"]
-    assert [row[1] for row in rows[1:]] == 3 * list(ablations.VARIANTS)
+    assert list(results["molecules"]) == ["ethanol", "ethanol, cutoff 3 Å", "aspirin"]
+    assert [row[1] for row in rows[1:]] == 4 * list(ablations.VARIANTS)
     counts = [row["parameters"] for row in results["molecules"]["aspirin"]["rows"].values()]
     assert sorted(set(counts), reverse=True) == counts  # every switch reaches its network; of one width here
     assert rows[1][6] == "1.0"
@@ -299,10 +299,9 @@ def test_beside_published_force_fields(tmp_path: Path) -> None:
 # --- Figure 5: dipoles -----------------------------------------------------------------------------------------------
 
 
-def test_dipoles_of_ethanol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    labelled = frames_store(tmp_path / "labelled.h5", [6, 8, 1])
-    monkeypatch.setattr(ethanol_dipoles, "labelled", lambda _: labelled)
-    words = [str(md17_file(tmp_path / "ethanol.npz", [6, 8, 1])), "--set", "data.split={train: 12, valid: 4}"]
+def test_dipoles_of_ethanol(tmp_path: Path) -> None:
+    store = frames_store(tmp_path / "labelled.h5", [6, 8, 1])
+    words = [str(store), "--set", "data.split={train: 12, valid: 4}"]
     results, rows = run(ethanol_dipoles.STUDY, tmp_path, words)
     assert [row[0] for row in rows[1:]] == list(dipoles.DIPOLES)
     for row in results["rows"].values():

@@ -16,6 +16,7 @@ import learning_curve
 import numpy as np
 import page
 import pytest
+import so3krates_spectra
 import splits
 import study
 import timing
@@ -297,6 +298,18 @@ def test_bad_input_is_one_sentence(part: Path, tmp_path: Path, capsys: pytest.Ca
     assert stopped.value.code == 2
     assert capsys.readouterr().err.startswith("fig1.py: unknown model 'no-such-model'")
     assert not (tmp_path / "docs").exists()
+
+
+def test_one_word_changes_the_backbone(part: Path, runs: Path, tmp_path: Path) -> None:
+    name = so3krates_spectra.STUDY.name
+    settings = [*SETTINGS, "--set", "model.backbone.features=12"]
+    so3krates_spectra.STUDY.main([str(part), "--runs", str(runs), *settings, "-o", str(tmp_path)])
+    rows = study.read(tmp_path, name)["results"]["rows"]
+    assert rows["So3krates"]["parameters"] != rows["PaiNN"]["parameters"]
+    for row in rows.values():
+        assert row["sorted"] == sorted(row["sorted"])
+        assert row["sorted"][0] < row["paper-broad"] < row["sorted"][-1]
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_commands_on_the_page_do_not_name_this_machine() -> None:

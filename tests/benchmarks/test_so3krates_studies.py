@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 import property_study
 import pytest
+import so3krates_acetylacetone as acetylacetone
 import so3krates_degrees as degrees
+from ase import Atoms
+from ase.io import write as write_frames
 from study import read
 
 from equispec.data.properties import PropertyStore
@@ -61,3 +64,23 @@ def test_a_falling_error_is_told() -> None:
     assert "left out." not in told
     rows[0]["known"]["forces"]["mae"] = 0.0
     assert "does not always fall" in degrees.text({"rows": rows, "epochs": 1, "structures": counts})
+
+
+def test_acetylacetone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(property_study, "STORES", tmp_path / "stores")
+    rng = np.random.default_rng(1)
+    for name in (acetylacetone.TRAIN, *acetylacetone.TESTS.values()):
+        frames = [Atoms("CHO", np.diag([0, 1.1, 1.3]) + 0.1 * rng.normal(size=(3, 3))) for _ in range(20)]
+        for frame in frames:
+            frame.info["energy"] = rng.normal()
+            frame.arrays["forces"] = rng.normal(size=(3, 3))
+        write_frames(tmp_path / f"{name}.xyz.gz", frames, format="extxyz")
+    settings = [word for setting in [*TINY, "data.split={train: 10, valid: 5}"] for word in ("--set", setting)]
+    folders = ["--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "docs")]
+    acetylacetone.STUDY.main([str(tmp_path), *settings, *folders])
+    results = read(tmp_path / "docs", acetylacetone.STUDY.name)["results"]
+    for row in results["rows"].values():
+        assert row["seconds"] > 0
+        assert [found["forces"]["n"] for found in row["tests"].values()] == [20 * 9] * 2
+    page = (tmp_path / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "| 600 K (extrapolation) | MACE (published) | – | – | – | – | 4.60 | 22.4 |" in page

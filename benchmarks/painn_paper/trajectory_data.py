@@ -1,12 +1,14 @@
-"""A trajectory of aspirin with GFN2-xTB at 500 K: data for the ablations of the paper's Table 4, on its own molecule.
+"""Trajectories of aspirin and ethanol with GFN2-xTB at 500 K: for the ablations (Table 4) and the dipoles (Fig. 5).
 
-    python benchmarks/painn_paper/aspirin_data.py          # writes data/aspirin; 20 minutes of a core
+    python benchmarks/painn_paper/trajectory_data.py aspirin     # writes data/aspirin; 20 minutes of a core
+    python benchmarks/painn_paper/trajectory_data.py ethanol -o runs/paper/stores     # 13 minutes
 
-Langevin dynamics with steps of 1 fs, a frame every 40 fs after 2 ps. Frames go to runs/aspirin/run.xyz, which is
-continued where it was stopped; `equispec label --method gfn2` makes the store.
+Langevin dynamics with steps of 1 fs. Frames go to runs/trajectories/NAME.xyz, which is continued where it was stopped;
+`equispec label --method gfn2` makes a store of those after the first 2 ps.
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import ase.io
@@ -21,20 +23,33 @@ from equispec.data.structures import atoms_from_smiles
 from equispec.units import KCAL_PER_MOL
 
 ROOT = Path(__file__).resolve().parents[2]
-ASPIRIN = "CC(=O)Oc1ccccc1C(=O)O"
 TEMPERATURE = 500.0  # K, that of MD17
 FRICTION = 0.01  # 1/fs
 STEP = 1.0  # fs
-EVERY = 40  # steps
-BEFORE = 50  # frames that are not kept, 2 ps
+BEFORE = 2000  # steps whose frames are not kept
 SEED = 5
 
 
-def frames(path: Path, number: int) -> None:
+@dataclass(frozen=True)
+class Series:
+    """What is simulated, and how much of it is kept."""
+
+    smiles: str
+    number: int  # frames
+    every: int  # steps
+
+
+SERIES = {
+    "aspirin": Series("CC(=O)Oc1ccccc1C(=O)O", 1300, 40),
+    "ethanol": Series("CCO", 10_000, 20),
+}
+
+
+def frames(path: Path, smiles: str, every: int, number: int) -> None:
     """Run until the file holds `number` frames, the first ones included that are not kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     known = ase.io.read(path, ":") if path.is_file() else []
-    atoms = known[-1].copy() if known else atoms_from_smiles(ASPIRIN)
+    atoms = known[-1].copy() if known else atoms_from_smiles(smiles)
     rng = np.random.RandomState(SEED + len(known))
     if not known:
         spread = np.sqrt(atoms.get_masses() * units.kB * TEMPERATURE)
@@ -43,20 +58,19 @@ def frames(path: Path, number: int) -> None:
     options = {"temperature_K": TEMPERATURE, "friction": FRICTION / units.fs, "rng": rng, "fixcm": False}
     dynamics = Langevin(atoms, STEP * units.fs, **options)
     for k in range(len(known), number):
-        dynamics.run(EVERY)
-        frame = Atoms(
-            atoms.numbers, atoms.positions, momenta=atoms.get_momenta(), info={"id": k, "charge": 0, "spin": 1}
-        )
+        dynamics.run(every)
+        info = {"id": k, "charge": 0, "spin": 1}
+        frame = Atoms(atoms.numbers, atoms.positions, momenta=atoms.get_momenta(), info=info)
         ase.io.write(path, frame, format="extxyz", append=True)
 
 
-def summary(kept: list[Atoms], store: Path) -> str:
+def summary(kept: list[Atoms], store: Path, every: int) -> str:
     """What the card of the data says: temperature, spread and memory of the energies, strength of the forces."""
     known = PropertyStore(store)
     energies = known.values("energy") / KCAL_PER_MOL
     alike = {k: np.corrcoef(energies[:-k], energies[k:])[0, 1] for k in (1, 5)}
     forces = np.sqrt(np.mean(known.values("forces") ** 2)) / KCAL_PER_MOL
-    told = ", ".join(f"{value:.2f} after {k * EVERY * STEP:.0f} fs" for k, value in alike.items())
+    told = ", ".join(f"{value:.2f} after {k * every * STEP:.0f} fs" for k, value in alike.items())
     return (
         f"temperature: {np.mean([frame.get_temperature() for frame in kept]):.0f} K on average\n"
         f"energies: standard deviation {energies.std():.1f} kcal/mol, correlation {told}\n"
@@ -66,21 +80,23 @@ def summary(kept: list[Atoms], store: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--number", type=int, default=1300, help="frames (1300)")
-    parser.add_argument("-o", "--output", type=Path, default=ROOT / "data" / "aspirin", metavar="FOLDER")
-    parser.add_argument("--frames", type=Path, default=ROOT / "runs" / "aspirin", help="folder of the trajectory")
+    parser.add_argument("molecule", choices=SERIES)
+    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="folder of the store (data/NAME)")
+    parser.add_argument("--frames", type=Path, default=ROOT / "runs" / "trajectories", help="folder of the trajectory")
     arguments = parser.parse_args()
-    run = arguments.frames / "run.xyz"
-    frames(run, BEFORE + arguments.number)
-    kept = ase.io.read(run, f"{BEFORE}:{BEFORE + arguments.number}")
+    name, series = arguments.molecule, SERIES[arguments.molecule]
+    run, before = arguments.frames / f"{name}.xyz", BEFORE // series.every
+    frames(run, series.smiles, series.every, before + series.number)
+    kept = ase.io.read(run, f"{before}:{before + series.number}")
     moving = [frame.copy() for frame in kept]
     for number, frame in enumerate(kept, start=1):
         frame.info["id"] = number
         del frame.arrays["momenta"]
-    ase.io.write(arguments.frames / "aspirin.xyz", kept, format="extxyz")
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    label(arguments.frames / "aspirin.xyz", arguments.output / "aspirin-gfn2.h5")
-    print(summary(moving, arguments.output / "aspirin-gfn2.h5"))
+    ase.io.write(arguments.frames / f"{name}-kept.xyz", kept, format="extxyz")
+    output = arguments.output or ROOT / "data" / name
+    output.mkdir(parents=True, exist_ok=True)
+    label(arguments.frames / f"{name}-kept.xyz", output / f"{name}-gfn2.h5")
+    print(summary(moving, output / f"{name}-gfn2.h5", series.every))
 
 
 if __name__ == "__main__":

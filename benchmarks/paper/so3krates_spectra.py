@@ -1,0 +1,92 @@
+"""Absorption tensors on the features of So3krates: the recipe of `ck-tensor` with one word changed, beside PaiNN.
+
+python benchmarks/paper/so3krates_spectra.py data/ck-tp-pbe [--set train.epochs=2]
+
+Both networks are trained from nothing on the same split with configs/ck-tensor.yaml, whose recipe was chosen for PaiNN;
+the shipped networks come from this recipe too, but have learned from crude spectra first.
+"""
+
+import argparse
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from property_study import SO3KRATES
+from study import (
+    PAPER_TRAINING_SITES,
+    RED,
+    THRESHOLD,
+    Study,
+    draw_sorted,
+    errors_along_axes,
+    evaluated,
+    figures,
+    plain,
+    trained,
+    training_arguments,
+)
+
+from equispec.checkpoint import load_model
+from equispec.spectra.plot import REFERENCE_GREY
+
+NETWORKS = {"So3krates": "so3krates", "PaiNN": "painn"}
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    rows = {}
+    for name, backbone in NETWORKS.items():
+        folder = trained(arguments, f"{backbone}-tensor", [f"model.backbone.name={backbone}"])
+        result, model = evaluated(folder, arguments.data), load_model(folder).metadata
+        rows[name] = {
+            **figures(result),
+            "parameters": model["parameters"],
+            "sorted": plain(np.quantile(errors_along_axes(result, "paper-broad"), np.linspace(0, 1, 201))),
+        }
+    return {
+        "rows": rows,
+        "training sites": model["statistics"]["n_sites"],
+        "test": {key: result.data[key] for key in ("molecules", "sites")},
+        "epochs": model["training"]["config"]["train"]["epochs"],
+    }
+
+
+def table(results: dict[str, Any]) -> list[list[Any]]:
+    rows: list[list[Any]] = [["backbone", "parameters", "native MSE", "paper-broad MSE", f"share < {THRESHOLD}"]]
+    for name, row in results["rows"].items():
+        share = f"{100 * row['share']:.1f} %"
+        rows.append([name, row["parameters"], row["native"], row["paper-broad"], share])
+    return rows
+
+
+def text(results: dict[str, Any]) -> str:
+    test = results["test"]
+    return (
+        f"One network each, {results['epochs']} epochs, {results['training sites']:,} training sites, tested on "
+        f"{test['sites']:,} sites of {test['molecules']:,} molecules (the paper of ISD-PaiNN: {PAPER_TRAINING_SITES:,} "
+        "sites). The recipe was chosen for PaiNN; nothing but the name of the backbone was changed."
+    )
+
+
+def draw(results: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(6.0, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for (name, row), colour in zip(results["rows"].items(), (RED, REFERENCE_GREY), strict=True):
+        draw_sorted(axis, row["sorted"], colour, name)
+    axis.legend()
+    return figure
+
+
+STUDY = Study(
+    "so3krates_spectra",
+    5,
+    "Absorption tensors on the features of So3krates",
+    training_arguments("ck-tensor.yaml"),
+    measure,
+    table,
+    text,
+    {"": (draw, "Errors of the spectra along x, y and z, on both backbones")},
+    SO3KRATES,
+)
+
+if __name__ == "__main__":
+    STUDY.main()
