@@ -20,7 +20,16 @@ FROM_ENERGY = ("forces", "stress")
 
 def available(model: Model) -> tuple[str, ...]:
     """Names of the quantities that `evaluate` returns for this model."""
-    return (*model.outputs, *(FROM_ENERGY if "energy" in model.outputs else ()))
+    return (*model.outputs, *derived(model, model.outputs))
+
+
+def derived(model: Model, outputs: Sequence[str]) -> tuple[str, ...]:
+    """What follows from these outputs by differentiation: forces and stress, where there is an energy that has them.
+
+    None for a backbone whose energy is no smooth function of the positions, and where a head gives forces of its own.
+    """
+    smooth = getattr(model.backbone, "conservative", True)
+    return FROM_ENERGY if smooth and "energy" in outputs and "forces" not in model.outputs else ()
 
 
 def evaluate(model: Model, graph: AtomGraph, names: Sequence[str], create_graph: bool = False) -> dict[str, Tensor]:
@@ -33,7 +42,7 @@ def evaluate(model: Model, graph: AtomGraph, names: Sequence[str], create_graph:
     """
     if missing := [name for name in names if name not in available(model)]:
         raise InputError(f"the model does not predict {', '.join(missing)}; it has {', '.join(available(model))}")
-    wanted = [name for name in FROM_ENERGY if name in names]
+    wanted = [name for name in derived(model, model.outputs) if name in names]
     if not wanted:
         found = model(graph)
         return {name: found[name] for name in names}

@@ -4,6 +4,7 @@ from typing import Any
 
 from equispec.config import Config
 from equispec.heads.dipole import DipoleConfig, DipoleHead
+from equispec.heads.direct_forces import DirectForcesConfig, DirectForcesHead
 from equispec.heads.directional import DirectionalHead, DirectionalHeadConfig
 from equispec.heads.extent import SpatialExtentConfig, SpatialExtentHead
 from equispec.heads.polarizability import PolarizabilityConfig, PolarizabilityHead
@@ -21,6 +22,7 @@ HEADS: dict[str, tuple[type[Config], Any]] = {
     "dipole": (DipoleConfig, DipoleHead),
     "polarizability": (PolarizabilityConfig, PolarizabilityHead),
     "spatial-extent": (SpatialExtentConfig, SpatialExtentHead),
+    "direct-forces": (DirectForcesConfig, DirectForcesHead),
     "directional-spectrum": (DirectionalHeadConfig, DirectionalHead),
     "dyad-tensor": (DyadTensorConfig, DyadTensorHead),
     "square-tensor": (SquareTensorConfig, SquareTensorHead),

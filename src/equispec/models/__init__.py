@@ -4,6 +4,7 @@ from typing import Any
 
 from equispec.config import Config
 from equispec.models.dyad_painn import DyadPaiNN, DyadPaiNNConfig
+from equispec.models.hdgnn import HDGNN, HDGNNConfig
 from equispec.models.isd_painn import ISDPaiNN, ISDPaiNNConfig
 from equispec.models.painn import PaiNN, PaiNNConfig
 from equispec.models.so3krates import So3krates, So3kratesConfig
@@ -13,4 +14,5 @@ MODELS: dict[str, tuple[type[Config], Any]] = {
     "isd-painn": (ISDPaiNNConfig, ISDPaiNN),
     "dyad-painn": (DyadPaiNNConfig, DyadPaiNN),
     "so3krates": (So3kratesConfig, So3krates),
+    "hdgnn": (HDGNNConfig, HDGNN),
 }

@@ -34,12 +34,12 @@ def spherical_harmonics(unit: Float[Tensor, "*batch 3"], degrees: Sequence[int])
     values = {0: y}
     for degree in range(1, max(degrees) + 1):
         products = (vector[..., :, None] * y[..., None, :]).flatten(-2)
-        values[degree] = y = products @ torch.as_tensor(_stretched(degree)).to(unit)
+        values[degree] = y = products @ torch.as_tensor(stretched(degree)).to(unit)
     return torch.cat([values[degree] for degree in degrees], dim=-1)
 
 
 @lru_cache(maxsize=64)
-def _stretched(degree: int) -> Float[np.ndarray, "products components"]:
+def stretched(degree: int) -> Float[np.ndarray, "products components"]:
     """Y^(l) from the products of û and Y^(l-1), scaled such that Y_l0 of the z axis is sqrt((2l + 1) / 4π)."""
     c = coupling(1, degree - 1, degree)
     scale = sqrt((2 * degree + 1) / (2 * degree - 1)) / c[degree, 1, degree - 1]

@@ -9,7 +9,6 @@ import yaml
 from ase.data import chemical_symbols
 
 from equispec.checkpoint import read_config
-from equispec.derivatives import FROM_ENERGY
 from equispec.errors import InputError
 from equispec.importers import FOREIGN
 from equispec.predict import model_folder, shipped_models
@@ -52,9 +51,8 @@ class ModelDescription:
     @property
     def quantities(self) -> list[str]:
         """Names of the properties of structures and of atoms that it predicts, derivatives included; no spectra."""
-        outputs = self.config["units"]
-        derived = FROM_ENERGY if "energy" in outputs else ()
-        return [name for name, q in QUANTITIES.items() if q.scope != "site" and (name in outputs or name in derived)]
+        known = {*self.config["units"], *self.metadata.get("quantities", ())}
+        return [name for name, q in QUANTITIES.items() if q.scope != "site" and name in known]
 
     @property
     def predicts(self) -> str:

@@ -65,7 +65,12 @@ class PropertyTraining(TrainingConfig):
     @model_validator(mode="after")
     def _predicted(self) -> "PropertyTraining":
         heads = {head.name for head in self.model.heads}  # type: ignore[attr-defined]
-        if "energy" not in heads and (lost := [name for name in FROM_ENERGY if name in self.train.losses]):
+        direct = "direct-forces" in heads
+        if (
+            "energy" not in heads
+            and not direct
+            and (lost := [name for name in FROM_ENERGY if name in self.train.losses])
+        ):
             raise ValueError(f"train.losses: {lost[0]} follow from an energy; add the head 'energy' to model.heads")
         assert heads <= HEADS.keys()
         return self

@@ -9,7 +9,7 @@ import torch
 from equispec.checkpoint import Checkpoint
 from equispec.data.properties import PropertyStore
 from equispec.data.statistics import PropertyStatistics
-from equispec.derivatives import FROM_ENERGY, available, evaluate
+from equispec.derivatives import FROM_ENERGY, available, derived, evaluate
 from equispec.errors import ConfigError, DataWarning, InputError
 from equispec.graph import AtomGraph, collate
 from equispec.model import Model, build, parameter_count
@@ -95,7 +95,7 @@ def prepare(config: PropertyTraining) -> Task:
 def _check_heads(config: PropertyTraining, model: Model) -> None:
     """ConfigError for a head, or an independent target of one, that no loss trains: it would predict random numbers."""
     for name, head in model.heads.items():
-        outputs = [*head.outputs, *(FROM_ENERGY if "energy" in head.outputs else ())]  # type: ignore[misc]
+        outputs = [*head.outputs, *derived(model, head.outputs)]  # type: ignore[misc, arg-type]
         groups = [[output] for output in outputs] if getattr(head, "independent", False) else [outputs]
         for group in groups:
             if not set(group) & config.train.losses.keys():

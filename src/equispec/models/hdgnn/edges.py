@@ -1,0 +1,135 @@
+"""The edges of a batch as HDGNN sees them: invariants of their lengths, and tensors in their frames."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from equispec.graph import AtomGraph, edge_vectors
+from equispec.models.hdgnn.config import HDGNNConfig
+from equispec.nn.cutoff import polynomial_envelope
+from equispec.nn.degree_products import EdgeCouplings
+from equispec.nn.edge_frames import edge_frames, ranks, rotations
+from equispec.nn.norms import distances_and_directions
+from equispec.nn.so3 import spherical_harmonics
+
+
+@dataclass(frozen=True, eq=False)
+class TensorEdges:
+    """Edges of one resolution: what turns tensors into their frames, and what couples tensors with their harmonics.
+
+    index: which edges of the batch they are; inner: components of x with |m| <= mmax; rows: those rows of D^(l);
+    harmonics of mean square 1/4π; maps: see EdgeCouplings; envelope: factor of the messages.
+    """
+
+    top: int
+    index: Int[Tensor, "edges"]
+    receiver: Int[Tensor, "edges"]
+    sender: Int[Tensor, "edges"]
+    inner: Int[Tensor, "rows"]
+    rows: list[Float[Tensor, "edges _m _components"]]
+    harmonics: Float[Tensor, "edges components"]
+    maps: list[Float[Tensor, "edges _columns _components"]]
+    envelope: Float[Tensor, "edges"] | None
+
+    def turned(self, x: Float[Tensor, "edges components channels"]) -> Float[Tensor, "edges rows channels"]:
+        """P D x."""
+        return torch.cat([d @ x[:, k * k : (k + 1) ** 2] for k, d in enumerate(self.rows)], dim=1)
+
+    def turned_back(self, y: Float[Tensor, "edges rows channels"]) -> Float[Tensor, "edges components channels"]:
+        """Dᵀ Pᵀ y."""
+        parts = y.split([d.shape[1] for d in self.rows], dim=1)
+        return torch.cat([d.transpose(1, 2) @ part for d, part in zip(self.rows, parts, strict=True)], dim=1)
+
+
+def inner_components(top: int, most: int) -> list[int]:
+    """Indices l² + l + m of the components with |m| <= most."""
+    return [k * k + k + m for k in range(top + 1) for m in range(-min(k, most), min(k, most) + 1)]
+
+
+class EdgeView(nn.Module):
+    """From a batch to the edges of every resolution, and their distances (Å)."""
+
+    def __init__(self, config: HDGNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.couplings = nn.ModuleList()
+        for top, _ in config.levels:
+            second = top if config.full_degree_branch else config.product_degree
+            first = config.product_degree if config.product == "full" else top
+            self.couplings.append(EdgeCouplings(first, top, second))
+
+    def forward(
+        self, graph: AtomGraph, frames: Float[Tensor, "edges 3 3"] | None
+    ) -> tuple[Float[Tensor, "edges"], list[TensorEdges]]:
+        config = self.config
+        receiver, sender = graph.edge_index
+        distance, unit = distances_and_directions(edge_vectors(graph))
+        if not config.gradients:  # as in the reference: frames do not follow the positions
+            unit = unit.detach()
+        if frames is None:
+            roll = config.roll if self.training else config.eval_roll
+            frames = edge_frames(unit, distance, receiver, _numbers(graph), roll, config.roll_seed)
+        envelope = polynomial_envelope(distance / config.cutoff) if config.envelope else None
+        parts = [torch.arange(graph.n_edges, device=unit.device)]
+        if config.resolutions == 2:
+            near = ranks(distance.detach(), receiver) < config.near
+            parts = [near.nonzero()[:, 0], (~near).nonzero()[:, 0]]
+        views = []
+        for (top, _), index, couplings in zip(config.levels, parts, self.couplings, strict=True):
+            harmonics = spherical_harmonics(unit[index], range(top + 1))
+            views.append(
+                TensorEdges(
+                    top,
+                    index,
+                    receiver[index],
+                    sender[index],
+                    torch.tensor(inner_components(top, config.mmax), device=unit.device),
+                    rotations(frames[index], top, min(config.mmax, top)),
+                    harmonics,
+                    couplings.maps(harmonics),  # type: ignore[operator]
+                    None if envelope is None else envelope[index],
+                )
+            )
+        return distance, views
+
+
+def _numbers(graph: AtomGraph) -> Int[Tensor, "edges"]:
+    """The number of each edge within its structure, whatever else is in the batch."""
+    system = graph.system[graph.edge_index[0]]
+    counts = torch.bincount(system, minlength=graph.n_systems)
+    return torch.arange(graph.n_edges, device=system.device) - (counts.cumsum(0) - counts)[system]
+
+
+class DistanceBasis(nn.Module):
+    """Gaussians exp(-½ ((d - μ_k) / w Δ)²) with centres of spacing Δ from 0 to the cutoff."""
+
+    centres: Tensor
+
+    def __init__(self, config: HDGNNConfig) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.linspace(0, config.cutoff, config.n_radial), persistent=False)
+        self.width = config.radial_width * config.cutoff / (config.n_radial - 1)
+
+    def forward(self, distance: Float[Tensor, "edges"]) -> Float[Tensor, "edges gaussians"]:
+        return torch.exp(-0.5 * ((distance[:, None] - self.centres) / self.width) ** 2)
+
+
+class EdgeScalars(nn.Module):
+    """c_e = SiLU dense SiLU (Emb(z_s) + Emb(z_t) + dense(distance)), own weights in every layer."""
+
+    def __init__(self, config: HDGNNConfig) -> None:
+        super().__init__()
+        b = config.edge_features
+        self.distance = nn.Linear(config.n_radial, b)
+        self.source = nn.Embedding(config.elements, b)
+        self.target = nn.Embedding(config.elements, b)
+        for table in (self.source, self.target):
+            nn.init.uniform_(table.weight, -1e-3, 1e-3)
+        self.mix = nn.Linear(b, b)
+
+    def forward(self, basis: Float[Tensor, "edges gaussians"], graph: AtomGraph) -> Float[Tensor, "edges B"]:
+        receiver, sender = graph.edge_index
+        species = self.source(graph.z)[sender] + self.target(graph.z)[receiver]
+        return nn.functional.silu(self.mix(nn.functional.silu(species + self.distance(basis))))
