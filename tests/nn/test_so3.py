@@ -10,28 +10,12 @@ from e3nn import o3
 from torch import Tensor
 
 from equispec.nn.so3 import components, coupling, spherical_harmonics, tensors_of, vectors_of, wigner_d
+from random_rotations import directions, rotations
 
 TOP = 6
 DEGREES = tuple(range(TOP + 1))
 TRIPLES = [(a, b, c) for a, b in product(DEGREES, repeat=2) for c in range(abs(a - b), min(a + b, TOP) + 1)]
 POLES = torch.cat([torch.eye(3), -torch.eye(3)]).double()
-
-
-def directions(n: int, seed: int = 0) -> Tensor:
-    v = torch.randn(n, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    return v / v.norm(dim=-1, keepdim=True)
-
-
-def rotations(n: int, seed: int = 0) -> Tensor:
-    """Proper rotations, uniform in SO(3)."""
-    normal = torch.randn(n, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    w, x, y, z = (normal / normal.norm(dim=-1, keepdim=True)).unbind(-1)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
 def near_the_identity_and_half_turns() -> Tensor:

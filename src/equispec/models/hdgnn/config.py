@@ -84,6 +84,8 @@ class HDGNNConfig(Config):
             raise ValueError(f"product_degree = {self.product_degree} exceeds degree = {self.degree}")
         if self.pathway == "none" and self.product == "none":
             raise ValueError("pathway and product are both none; there would be no messages")
+        if self.full_degree_branch and self.product != "mean":
+            raise ValueError(f"full_degree_branch goes with product = mean, not with {self.product}")
         if self.resolutions == 2 and self.degree < LEAST_DEGREE:
             raise ValueError(f"two resolutions need a degree of at least {LEAST_DEGREE}, not {self.degree}")
         if isinstance(self.attention, tuple) and len(self.attention) != self.branches:
