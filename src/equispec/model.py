@@ -88,6 +88,11 @@ class Model(nn.Module):
         return getattr(self.backbone, "molecular", False)
 
     @property
+    def approximate(self) -> bool:
+        """Whether predictions turn with the structure only but for an error, which is learned to be small."""
+        return getattr(self.backbone, "approximate", False)
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the quantities that `forward` returns."""
         return tuple(name for head in self.heads.values() for name in head.outputs)  # type: ignore[union-attr]

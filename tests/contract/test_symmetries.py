@@ -126,7 +126,7 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float = T
 
 
 def only_if_equivariant(model: Model) -> None:
-    if not getattr(model.backbone, "equivariant", True):
+    if model.approximate:
         pytest.skip("equivariant in parts alone; these, and how far the whole is not, see tests/models/test_hdgnn.py")
 
 

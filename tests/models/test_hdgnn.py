@@ -126,7 +126,6 @@ def test_C10_the_norm_makes_every_degree_of_size_one() -> None:
 def test_C2_messages_without_free_networks_are_equivariant_whatever_the_roll(form: str, roll: str) -> None:
     model = network(**FORMS[form], full_degree_branch=form == "linear", eval_roll=roll)
     backbone: Any = model.backbone
-    assert backbone.equivariant
     torch.manual_seed(5)
 
     def summed(g: AtomGraph, x: Tensor) -> Tensor:

@@ -16,6 +16,9 @@ from equispec.nn.so3 import ORDER, stretched, wigner_d
 
 Roll = Literal["random", "seeded", "axis", "local"]
 PARALLEL = 0.95  # cosine of two edges above which one says nothing of the other's roll
+# cosine with the z axis above which the x axis is taken instead; which axis is least parallel would depend on rounding
+# errors where bonds lie along the axes, as they do in crystals and in symmetric molecules
+ALONG = 0.9
 GOLDEN = (sqrt(5) - 1) / 2
 
 
@@ -29,12 +32,13 @@ def edge_frames(
 ) -> Float[Tensor, "edges 3 3"]:
     """Proper rotations R_e with R_e r̂ = ẑ for unit vectors r̂ of edges sorted by receiver.
 
-    axis: the x axis of the frame is normal to the Cartesian axis that is least parallel to the edge; random: rolled by
+    axis: the x axis of the frame is normal to the z axis, or to the x axis for edges along z; random: rolled by
     an angle drawn anew each time; seeded: by one that follows from the seed and from `number`, that of the edge in its
     structure; local: normal to the nearest other edge of the receiver that is not parallel, so that frames turn with
     the structure (as axis, where there is none).
     """
-    aside = torch.zeros_like(unit).scatter(1, unit.detach().abs().argmin(1, keepdim=True), 1.0)
+    axes = torch.eye(3, dtype=unit.dtype, device=unit.device)
+    aside = torch.where(unit[:, 2:].abs() < ALONG, axes[2], axes[0])
     if roll == "local":
         aside = _other_edge(unit, distance, receiver, aside)
     x = torch.nn.functional.normalize(torch.linalg.cross(unit, aside), dim=1)

@@ -26,6 +26,7 @@ from equispec.workflows.check_result import (
     short,
     told,
 )
+from equispec.workflows.deviation import deviation
 from equispec.workflows.energy_checks import NUDGE, SLOPE, check_energy
 from equispec.workflows.probes import passing_atom
 from equispec.workflows.property_probe import PropertyProbe, displaced, some_direction, turned
@@ -40,18 +41,26 @@ def check_properties(predictor: Predictor) -> list[CheckResult]:
     return [
         *_symmetries(probe),
         *_independence(probe),
-        *(check_energy(probe) if "energy" in probe.names else ()),
-        *_smoothness(probe),
+        *(check_energy(probe) if probe.conservative else ()),
+        *(_smoothness(probe) if probe.smooth else ()),
         *(_dipole(probe) if "dipole" in probe.names else ()),
         *(_polarizability(probe) if "polarizability" in probe.names else ()),
-        *_tensor_derivatives(probe),
+        *(_tensor_derivatives(probe) if probe.smooth else ()),
         _precision(probe),
     ]
 
 
 def _symmetries(probe: PropertyProbe) -> list[CheckResult]:
-    moves = [rotation(seed) for seed in range(3)]
     end = "largest difference"
+    return [
+        *(_deviations(probe) if probe.model.approximate else _rotations(probe, end)),
+        *_translation(probe),
+        differing("permutation", _permuted(probe), f"The order of the atoms in the file does not matter: {end}"),
+    ]
+
+
+def _rotations(probe: PropertyProbe, end: str) -> list[CheckResult]:
+    moves = [rotation(seed) for seed in range(3)]
     return [
         differing("rotation", _changed(probe, moves), f"Turning the molecule turns its properties with it: {end}"),
         differing(
@@ -59,9 +68,26 @@ def _symmetries(probe: PropertyProbe) -> list[CheckResult]:
             _changed(probe, [-move for move in moves]),
             f"The molecule inverted and turned has its properties inverted and turned: {end}",
         ),
-        *_translation(probe),
-        differing("permutation", _permuted(probe), f"The order of the atoms in the file does not matter: {end}"),
     ]
+
+
+def _deviations(probe: PropertyProbe) -> list[CheckResult]:
+    """How far a model that does not promise equivariance is from it, for each property that is one number."""
+    results = []
+    for name in probe.names:
+        quantity = QUANTITIES[name]
+        if quantity.scope != "system" or quantity.shape:
+            continue
+        found = deviation(probe.predictor, list(probe.molecules.values()), name)
+        spread = probe.spread(name)
+        for kind, value, words in (
+            ("MAD_roll", found.roll, "when the frames of the edges are drawn anew"),
+            ("MAD_rot", found.rotation, "when the molecule is turned"),
+            ("MAD_both", found.both, "when both happen"),
+        ):
+            text = f"The {name} changes by {value:.2g} {quantity.unit} on average {words}, {value / spread:.2g} of its"
+            results.append(told(f"{name}: {kind}", value, f"{text} spread among the training structures."))
+    return results
 
 
 def _changed(probe: PropertyProbe, moves: Sequence[Float[np.ndarray, "3 3"]]) -> dict[str, float]:
@@ -121,7 +147,7 @@ def _isolated(probe: PropertyProbe) -> CheckResult:
         found = probe.answers(Atoms(numbers=[z]) for z in probe.elements)
     except InputError as error:  # properties that are no numbers are refused
         return judged(name, np.inf, EXACT, f"{begin}, but not so here ({error}).")
-    if "forces" not in probe.names:
+    if not probe.conservative:
         return judged(name, 0.0, EXACT, f"{begin}.")
     pull = max(probe.size("forces", values["forces"]) for values in found)
     return judged(name, pull, EXACT, f"{begin} and feels no force: {short(pull)} of the largest force.")

@@ -45,6 +45,23 @@ class PropertyProbe:
         self.crystal = None if self.model.molecules_only else self.clear(molecular_crystal())
         self.scales = self._scales()
 
+    @property
+    def smooth(self) -> bool:
+        """Whether derivatives by the positions are those of what is predicted, and nothing jumps at the cutoff."""
+        return getattr(self.model.backbone, "conservative", True)
+
+    @property
+    def conservative(self) -> bool:
+        """Whether forces and stress follow from an energy."""
+        return {"energy", "forces"} <= {*self.names} and "forces" not in self.model.outputs
+
+    def spread(self, name: str) -> float:
+        """The standard deviation that the head gives a property of one number, or 1."""
+        for head in self.model.heads.values():
+            if name in head.outputs and hasattr(head, "scale"):  # type: ignore[operator]
+                return float(head.scale[list(head.outputs).index(name)])  # type: ignore[index, arg-type]
+        return 1.0
+
     def known(self, atoms: Atoms) -> Atoms:
         """The structure with elements that the model knows."""
         return recoloured(atoms, self.elements)
@@ -92,8 +109,9 @@ class PropertyProbe:
     def _scales(self) -> dict[str, float]:
         scales = {name: max(float(np.abs(values[name]).max()) for values in self.home) for name in self.names}
         if "energy" in scales:
-            scales["energy"] = max(LENGTH * scales["forces"], ROUNDING * scales["energy"])
-        if "energy" in scales and self.crystal is not None:
+            pull = LENGTH * scales["forces"] if "forces" in scales else self.spread("energy")
+            scales["energy"] = max(pull, ROUNDING * scales["energy"])
+        if self.conservative and self.crystal is not None:
             scales["stress"] = float(np.abs(self.answers([self.crystal], ["stress"])[0]["stress"]).max())
         return {name: scale or 1.0 for name, scale in scales.items()}
 

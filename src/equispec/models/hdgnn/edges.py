@@ -10,7 +10,7 @@ from equispec.graph import AtomGraph, edge_vectors
 from equispec.models.hdgnn.config import HDGNNConfig
 from equispec.nn.cutoff import polynomial_envelope
 from equispec.nn.degree_products import EdgeCouplings
-from equispec.nn.edge_frames import edge_frames, ranks, rotations
+from equispec.nn.edge_frames import Roll, edge_frames, ranks, rotations
 from equispec.nn.norms import distances_and_directions
 from equispec.nn.so3 import spherical_harmonics
 
@@ -54,6 +54,7 @@ class EdgeView(nn.Module):
     def __init__(self, config: HDGNNConfig) -> None:
         super().__init__()
         self.config = config
+        self.eval_roll: Roll = config.eval_roll  # how frames are rolled in evaluation; others are tried by `deviation`
         self.couplings = nn.ModuleList()
         for top, _ in config.levels:
             second = top if config.full_degree_branch else config.product_degree
@@ -69,7 +70,7 @@ class EdgeView(nn.Module):
         if not config.gradients:  # as in the reference: frames do not follow the positions
             unit = unit.detach()
         if frames is None:
-            roll = config.roll if self.training else config.eval_roll
+            roll = config.roll if self.training else self.eval_roll
             frames = edge_frames(unit, distance, receiver, _numbers(graph), roll, config.roll_seed)
         envelope = polynomial_envelope(distance / config.cutoff) if config.envelope else None
         parts = [torch.arange(graph.n_edges, device=unit.device)]

@@ -22,8 +22,11 @@ State = tuple[Float[Tensor, "atoms components C"], Float[Tensor, "atoms C0"]]
 class HDGNN(nn.Module):
     """The HDGNN representation: scalars by the sampled output block, and the degrees 1 and 2 of x.
 
-    Vectors and tensors turn with the structure but for an error, which is that of a discretisation where `equivariant`.
+    Features turn with the structure but for an error: where `pathway` is linear or none, that of the grid and of the
+    points of the output block alone.
     """
+
+    approximate = True
 
     def __init__(self, config: HDGNNConfig) -> None:
         super().__init__()
@@ -44,11 +47,6 @@ class HDGNN(nn.Module):
         )
         self.output = SampledOutput(config)
         self.invariant = nn.Linear(config.invariants, c) if extra else None
-
-    @property
-    def equivariant(self) -> bool:
-        """Whether messages are strictly equivariant, so that only the grid and the output block leave an error."""
-        return self.config.pathway in ("linear", "none")
 
     @property
     def conservative(self) -> bool:

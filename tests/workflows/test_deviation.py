@@ -1,0 +1,86 @@
+"""Deviations of predictions when structures are turned and frames are drawn anew."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from equispec.predict import Predictor, load
+from equispec.property_predictor import Properties
+from equispec.workflows.checks import check_model, failed
+from equispec.workflows.deviation import deviation, rolled
+from property_models import STATISTICS, saved
+
+BACKBONE = {
+    "name": "hdgnn",
+    "features": 8,
+    "blocks": 2,
+    "degree": 3,
+    "hidden": 16,
+    "invariants": 16,
+    "edge_features": 16,
+    "n_radial": 32,
+    "cutoff": 4.0,
+}
+
+
+class FirstX(Predictor):
+    """E is the x coordinate of the first atom, whatever the cell."""
+
+    def __init__(self) -> None:
+        self.members = []
+
+    def properties(
+        self, structures: Iterable[Atoms], names: Sequence[str] | None = None, batch_atoms: int = 0
+    ) -> Iterator[Properties]:
+        for atoms in structures:
+            yield Properties(atoms, {"energy": np.array(atoms.positions[0, 0])}, {}, ())
+
+
+def test_C8_the_mean_of_what_a_rotation_changes() -> None:
+    """Mean of |1 - cos θ| over the sphere is 1."""
+    found = deviation(FirstX(), [Atoms("H", [[2.0, 0, 0]])], rotations=4000)
+    assert found.roll == 0
+    assert found.rotation == found.both == pytest.approx(2.0, rel=0.03)
+
+
+def test_cells_turn_with_their_atoms(tmp_path: Path) -> None:
+    crystal = bulk("C", "diamond", 3.567)
+    crystal.rattle(0.1, seed=1)
+    painn = load(saved(tmp_path / "painn", statistics={**STATISTICS, "periodic": True}))
+    found = deviation(painn, [crystal])
+    assert max(found.roll, found.rotation, found.both) < 1e-10
+
+
+def test_C8_frames_and_rotations_change_what_is_predicted(tmp_path: Path) -> None:
+    predictor = load(saved(tmp_path / "hdgnn", backbone=BACKBONE, statistics=STATISTICS))
+    found = deviation(predictor, [molecule("CH3CH2OH")])
+    assert min(found.roll, found.rotation, found.both) > 1e-8
+    with rolled(predictor, "random"):
+        assert predictor.members[0].model.backbone.edges.eval_roll == "random"
+    assert predictor.members[0].model.backbone.edges.eval_roll == "axis"
+    assert deviation(predictor, [molecule("CH3CH2OH")]).rotation == found.rotation
+
+
+def test_checks_tell_deviations_and_judge_what_holds_exactly(tmp_path: Path) -> None:
+    heads = ({"name": "energy"}, {"name": "dipole"}, {"name": "direct-forces"})
+    results = check_model(
+        load(saved(tmp_path / "hdgnn", heads, backbone=BACKBONE, statistics=STATISTICS), dtype="float64")
+    )
+    assert failed(results) == []
+    told = {result.name: result for result in results if result.verdict == "info"}
+    assert {f"energy: MAD_{kind}" for kind in ("roll", "rot", "both")} <= told.keys()
+    assert "eV on average when the molecule is turned" in told["energy: MAD_rot"].text
+    judged = {result.name for result in results if result.verdict == "pass"}
+    assert {"translation", "permutation", "batch", "isolated atom", "precision"} <= judged
+
+
+def test_checks_of_derivatives_where_they_are_right(tmp_path: Path) -> None:
+    smooth = {**BACKBONE, "gradients": True, "envelope": True, "roll": "axis"}
+    results = check_model(load(saved(tmp_path / "hdgnn", backbone=smooth, statistics=STATISTICS), dtype="float64"))
+    assert {result.name for result in failed(results)} <= {"precision"}
+    judged = {result.name for result in results if result.verdict == "pass"}
+    assert {"forces", "net force", "stress", "Hessian symmetric", "smooth at the cutoff"} <= judged
