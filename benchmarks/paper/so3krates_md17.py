@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from property_study import SO3KRATES, errors
+from property_study import SO3KRATES, epoch_seconds, errors
 from study import RED, Study
 
 from equispec.checkpoint import load_model
 from equispec.data.properties import PropertyStore
+from equispec.errors import InputError
 from equispec.predict import model_folder
 from equispec.spectra.plot import REFERENCE_GREY
 from equispec.units import conversion
@@ -33,17 +34,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
-    ids = PropertyStore(given.data).ids
+    store = PropertyStore(given.data)
+    ids = store.ids
     rows, seen = {}, set()
     for name, model in (("equispec So3krates", given.run), ("equispec PaiNN", given.painn)):
         folder = model_folder(model)
         loaded = load_model(folder)
-        split = loaded.metadata["training"]["split"]
+        training = loaded.metadata["training"]
+        if not store.goes_by(training["data_sha256"]):
+            raise InputError(
+                f"{given.data}: {folder} was trained on other data; which structures it knows is not known"
+            )
+        split = training["split"]
         seen |= set(split["train"]) | set(split["valid"])
         rows[name] = {
             "found": errors(folder, given.data, "all"),
             "parameters": loaded.metadata["parameters"],
             "train": len(split["train"]),
+            "minutes": training["config"]["train"]["epochs"] * epoch_seconds(folder, given.data) / 60,
             "hash": loaded.hash,
         }
     unseen = np.array([i not in seen for i in ids])
@@ -60,10 +68,17 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
 
 def table(results: dict[str, Any]) -> list[list[Any]]:
     rows: list[list[Any]] = [
-        ["network", "training", "parameters", *(f"{name} ({unit})" for name, unit in UNITS.items())]
+        [
+            "network",
+            "training",
+            "parameters",
+            "training (core minutes)",
+            *(f"{name} ({unit})" for name, unit in UNITS.items()),
+        ]
     ]
-    rows += [[name, r["train"], r["parameters"], r["energy"], r["forces"]] for name, r in results["rows"].items()]
-    return rows + [[f"{name} (published)", None, None, *values] for name, values in PUBLISHED.items()]
+    for name, row in results["rows"].items():
+        rows.append([name, *(row[key] for key in ("train", "parameters", "minutes", "energy", "forces"))])
+    return rows + [[f"{name} (published)", None, None, None, *values] for name, values in PUBLISHED.items()]
 
 
 def text(results: dict[str, Any]) -> str:
@@ -73,7 +88,7 @@ def text(results: dict[str, Any]) -> str:
     return (
         f"Mean absolute errors of the {results['structures']} structures that neither network was trained on. "
         f"So3krates: {ratios[0]:.2f} and {ratios[1]:.2f} times the paper's errors, {verdict} {AIM} times; weights "
-        f"{ours['hash']}. Published PaiNN with 950 structures, the others with 1,000, as quoted in the paper."
+        f"{ours['hash']}. The time of training is that of an epoch, in uncompiled steps, times their number. Published PaiNN with 950 structures, the others with 1,000, as quoted in the paper."
     )
 
 

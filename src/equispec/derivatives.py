@@ -26,10 +26,13 @@ def available(model: Model) -> tuple[str, ...]:
 def derived(model: Model, outputs: Sequence[str]) -> tuple[str, ...]:
     """What follows from these outputs by differentiation: forces and stress, where there is an energy that has them.
 
-    None for a backbone whose energy is no smooth function of the positions, and where a head gives forces of its own.
+    None for a backbone whose energy is no smooth function of the positions, and where a head gives forces of its own;
+    no stress for one that refuses cells.
     """
     smooth = getattr(model.backbone, "conservative", True)
-    return FROM_ENERGY if smooth and "energy" in outputs and "forces" not in model.outputs else ()
+    if not smooth or "energy" not in outputs or "forces" in model.outputs:
+        return ()
+    return FROM_ENERGY[:1] if model.molecules_only else FROM_ENERGY
 
 
 def evaluate(model: Model, graph: AtomGraph, names: Sequence[str], create_graph: bool = False) -> dict[str, Tensor]:

@@ -57,6 +57,7 @@ class Model(nn.Module):
                 raise ConfigError(
                     f"model: head {name!r} needs {' and '.join(missing)} features, "
                     f"which backbone {config.backbone.name!r} does not provide"  # type: ignore[attr-defined]
+                    f"{getattr(self.backbone, 'hint', '')}"
                 )
             own_cutoff = getattr(head, "cutoff", None)
             if own_cutoff is not None and own_cutoff > self.cutoff:

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
-from small_so3krates import SMALL, graph_of, network
+from small_so3krates import SMALL, energy_and_forces, graph_of, network
 from small_so3krates import molecule as random_molecule
 
 from equispec.checkpoint import save_model
+from equispec.derivatives import available
 from equispec.errors import ConfigError, InputError
 from equispec.graph import AtomGraph
-from equispec.model import ModelConfig
+from equispec.model import ModelConfig, build
+from equispec.models import MODELS, so3krates
+from equispec.models.so3krates import So3kratesConfig
 from equispec.nn import sphc_neighbors
 from equispec.nn.sphc_neighbors import TooManyPairs
 from equispec.predict import Predictor, load
@@ -28,6 +31,11 @@ from equispec.predict import Predictor, load
         ({"degrees": [6, 7]}, "consecutive whole numbers from 0 to 6"),
         ({"preset": "best"}, "preset"),
         ({"norm_eps": -1}, "norm_eps"),
+        ({"norm_eps": 1e-20}, "must be 0 or at least 1e-12"),
+        ({"cutoff": 1e-17}, "cutoff"),
+        ({"elements": 1}, "elements"),
+        ({"chi_cut": 0.1}, "are of the non-local attention; set non_local = true"),
+        ({"softmax_include_self": True}, "are of the non-local attention"),
     ],
     ids=str,
 )
@@ -48,14 +56,13 @@ def test_a_preset_gives_way_to_what_is_said_beside_it() -> None:
 
 @pytest.mark.parametrize("head", ["dipole", "polarizability", "square-tensor"])
 def test_heads_of_vectors_want_the_parity_rule(head: str) -> None:
-    with pytest.raises(ConfigError, match="vector"):
+    told = "vector features" if head == "dipole" else r"vector.*both need parity = true"
+    with pytest.raises(ConfigError, match=told):
         network_with(head, parity=False)
     network_with(head, parity=True)
 
 
 def network_with(head: str, parity: bool) -> None:
-    from equispec.model import build
-
     build(
         ModelConfig.parse({"backbone": {**SMALL, "parity": parity}, "heads": [{"name": head, **HEADS.get(head, {})}]})
     )
@@ -89,7 +96,7 @@ def test_pairs_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     predictor, ethanol = non_local(tmp_path), molecule("CH3CH2OH")
     expected = predictor.predict([ethanol] * 4, ["energy", "forces"])
     n_bytes = 36 * 2 * (2 * (16 + 8) + 12) * 8  # pairs, layers, numbers kept of each
-    for memory, told in ((n_bytes, None), (n_bytes - 1, "9 atoms: its 36 pairs")):
+    for memory, told in ((n_bytes, None), (n_bytes - 1, "a structure of up to 9 atoms: 36 pairs")):
         with monkeypatch.context() as patch:
             patch.setattr(sphc_neighbors.os, "sysconf", lambda name, memory=memory: 1 if "SIZE" in name else memory)
             if told is None:  # one molecule at a time
@@ -98,3 +105,41 @@ def test_pairs_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             else:
                 with pytest.raises(TooManyPairs, match=told):
                     predictor.predict([ethanol] * 4, ["energy", "forces"])
+
+
+def test_a_batch_beyond_the_memory_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(non_local=True)
+    graph = graph_of(model, *(random_molecule(seed, 5) for seed in range(3)))
+    monkeypatch.setattr(sphc_neighbors.os, "sysconf", lambda _: 1)
+    with pytest.raises(TooManyPairs, match="a batch of 3 structures of up to 5 atoms: 30 pairs"):
+        model(graph)
+
+
+def test_the_largest_structure_decides_whether_pairs_are_sought(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(so3krates, "SEARCH_FROM", 8)
+    model = network(non_local=True)
+    small, large = random_molecule(0, 3), random_molecule(1, 12)
+    for batch, all_pairs in (((small,) * 5, True), ((large,), False), ((large, *(small,) * 9), False)):
+        assert model.backbone.sees_all_pairs(graph_of(model, *batch)) == all_pairs
+
+
+def test_a_non_local_model_has_forces_and_no_stress() -> None:
+    assert available(network(non_local=True)) == ("energy", "forces")
+    assert available(network()) == ("energy", "forces", "stress")
+
+
+@pytest.mark.parametrize("chi_cut", [1e-6, 1e-12])
+def test_a_small_radius_in_single_precision(chi_cut: float) -> None:
+    """Powers of χ~ / χ_cut would overflow."""
+    model = network(non_local=True, chi_cut=chi_cut).float()
+    found = energy_and_forces(model, (np.array([6, 8]), np.array([[0, 0, 0], [0, 0, 1.2]])))
+    assert all(torch.isfinite(values).all() for values in found)
+
+
+def test_models_name_the_paper_of_their_network() -> None:
+    for name, (config, _) in MODELS.items():
+        model = build(ModelConfig.parse({"backbone": {"name": name}, "heads": [HEADED.get(name, {"name": "energy"})]}))
+        assert ("Frank" in model.backbone.citation) == (config is So3kratesConfig)
+
+
+HEADED = {"dyad-painn": {"name": "dyad-tensor"}, "isd-painn": {"name": "directional-spectrum"}}

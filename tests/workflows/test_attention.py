@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 
 from equispec.checkpoint import save_model
 from equispec.cli import app
 from equispec.cli.shell import run_app
+from equispec.data.atoms import graph_from_arrays
 from equispec.errors import InputError
 from equispec.model import ModelConfig, build
 from equispec.predict import load
-from equispec.workflows.attention import Attention, attended, attention, plot_attention
+from equispec.workflows.attention import SHOWN, Attention, attended, attention, plot_attention
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["local", "non-local"])
@@ -23,12 +24,8 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     """A small network whose SPHCs are large enough for atoms to be far from one another in their space."""
     torch.manual_seed(0)
     backbone = {"name": "so3krates", "features": 12, "blocks": 2, "degrees": [1, 2], "cutoff": 2.0}
-    model = build(
-        ModelConfig.parse(
-            {"backbone": {**backbone, "non_local": request.param, "chi_cut": 0.3}, "heads": [{"name": "energy"}]}
-        ),
-        torch.float64,
-    )
+    wide = {"non_local": True, "chi_cut": 0.3} if request.param else {}
+    model = build(ModelConfig.parse({"backbone": {**backbone, **wide}, "heads": [{"name": "energy"}]}), torch.float64)
     path = tmp_path_factory.mktemp("model") / "so3krates"
     save_model(path, model, {})
     return path
@@ -57,6 +54,27 @@ def test_matrices_are_zero_where_atoms_do_not_see_one_another(folder: Path) -> N
     assert found.non_local.any() == non_local
 
 
+def test_matrices_hold_what_the_layers_weigh_with(folder: Path) -> None:
+    """Entry by entry: receiver, sender, and the root mean square over heads and degrees."""
+    predictor, atoms = load(folder), ethanol()
+    found = attention(predictor, atoms)
+    backbone = predictor.members[0].model.backbone
+    graph = graph_from_arrays(atoms.numbers, atoms.positions, backbone.config.cutoff, dtype=torch.float64)
+    with torch.no_grad():
+        first, *states = backbone.states(graph)
+    expected = np.zeros((2, 2, 9, 9))
+    for layer, state in enumerate(states):
+        for kind, (values, pairs) in enumerate(((state.attention, state.near), (state.geometric, state.among))):
+            for way, (i, j) in enumerate(zip(pairs.index.receiver.tolist(), pairs.index.sender.tolist(), strict=True)):
+                for pair, (receiver, sender) in enumerate(zip(i, j, strict=True)):
+                    parts = values[way, pair].tolist()
+                    expected[kind, layer, receiver, sender] = np.sqrt(np.mean(np.square(parts)))
+    np.testing.assert_allclose(found.features, expected[0], atol=1e-12)
+    np.testing.assert_allclose(found.geometric, expected[1], atol=1e-12)
+    assert not np.allclose(found.features, found.features.transpose(0, 2, 1))
+    np.testing.assert_array_equal(found.sphc[0], first.chi.numpy())
+
+
 def test_attention_does_not_turn_with_the_molecule(folder: Path) -> None:
     atoms, turned = ethanol(), ethanol()
     turned.rotate(70, (1, 2, 3))
@@ -69,23 +87,54 @@ def test_attention_does_not_turn_with_the_molecule(folder: Path) -> None:
 
 
 def test_other_atoms_by_falling_attention(folder: Path) -> None:
-    rows = attended(read(folder, ethanol()), 2, 1)
+    found = read(folder, ethanol())
+    rows = attended(found, 2, 1)
+    for j, (distance, features, geometric, non_local, sphc) in rows:
+        assert distance == pytest.approx(found.atoms.get_distance(2, j))
+        assert (features, geometric) == (found.features[1, 2, j], found.geometric[1, 2, j])
+        assert non_local == found.non_local[1, 2, j]
+        assert sphc == pytest.approx(np.linalg.norm(found.sphc[1, 2] - found.sphc[1, j]))  # before the layer
     assert sorted(j for j, _ in rows) == [0, 1, 3, 4, 5, 6, 7, 8]
     total = [values[1] + values[2] for _, values in rows]
     assert total == sorted(total, reverse=True)
 
 
 def test_picture(folder: Path, tmp_path: Path) -> None:
-    figure = plot_attention(read(folder, ethanol()), tmp_path / "attention.png", atom=2)
+    found = read(folder, ethanol())
+    figure = plot_attention(found, tmp_path / "attention.png", atom=2, layer=0)
     assert (tmp_path / "attention.png").stat().st_size > 10_000
-    assert "layer 2 of 2" in figure.get_suptitle()
+    assert "layer 1 of 2" in figure.get_suptitle()
+    drawn = {axis.get_title(loc="left"): axis for axis in figure.axes}
+    for title, matrix in {"features": found.features, "SPHCs": found.geometric}.items():
+        np.testing.assert_array_equal(drawn[title].images[0].get_array(), matrix[0])
+    lines = [line for line in drawn["what atom 2 attends to (SPHCs)"].lines if line.get_color() == "#D55E00"]
+    row = found.geometric[0, 2]
+    assert len(lines) == (row > SHOWN * row.max()).sum() > 0
+    ends = np.array([line.get_data_3d() for line in lines])
+    assert np.ptp(ends[:, :, 0], axis=0).max() == 0  # all begin at atom 2
+    lengths = np.linalg.norm(ends[:, :, 1] - ends[:, :, 0], axis=1)
+    expected = found.atoms.get_distances(2, np.flatnonzero(row > SHOWN * row.max()))
+    np.testing.assert_allclose(lengths, expected, atol=1e-12)
+
+
+def test_the_molecule_is_not_mirrored(folder: Path, tmp_path: Path) -> None:
+    for seed in range(6):
+        atoms = ethanol()
+        atoms.rattle(0.12, seed=seed)
+        figure = plot_attention(read(folder, atoms), tmp_path / "a.png")
+        scatter = next(axis for axis in figure.axes if "what atom 0" in axis.get_title(loc="left")).collections[0]
+        drawn, true = np.stack(scatter._offsets3d, axis=1), atoms.positions
+        assert np.linalg.det(drawn[1:4] - drawn[0]) == pytest.approx(np.linalg.det(true[1:4] - true[0]))
 
 
 def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ethanol().write(tmp_path / "ethanol.xyz")
     call = ["attention", str(tmp_path / "ethanol.xyz"), "-m", str(folder)]
     assert run_app(app, [*call, "--atom", "2", "--layer", "1"]) == 0
-    assert "Atom 2 (O) in layer 1 of 2" in capsys.readouterr().out
+    first = capsys.readouterr().out
+    assert "Atom 2 (O) in layer 1 of 2" in first
+    assert run_app(app, [*call, "--atom", "2", "--layer", "2"]) == 0
+    assert first.splitlines()[3:] != capsys.readouterr().out.splitlines()[3:]
     assert run_app(app, [*call, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert np.shape(told["geometric"]) == (2, 9, 9)
@@ -94,6 +143,15 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     for wrong, told in ((["--atom", "9"], "atoms 0 to 8"), (["--layer", "0"], "layers 1 to 2")):
         assert run_app(app, [*call, *wrong]) == 2
         assert told in capsys.readouterr().err
+    for picture in ("x.jpg", "x"):
+        assert run_app(app, [*call, "--plot", str(tmp_path / picture)]) == 2
+        assert ".png" in capsys.readouterr().err
+    assert not list(tmp_path.glob("x*"))
+
+
+def test_periodic_structures_are_refused(folder: Path) -> None:
+    with pytest.raises(InputError, match="attention is shown for molecules, and the structure is periodic"):
+        read(folder, bulk("C", "diamond", 3.567))
 
 
 def test_other_networks_have_none(tmp_path: Path) -> None:

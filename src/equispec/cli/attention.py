@@ -26,12 +26,17 @@ def attention(
 
     \b
     Example:
-      equispec attention cumulene.xyz -m runs/cumulene --atom 9 --plot attention.png
+      equispec attention ethanol.xyz -m runs/ethanol --atom 2 --plot attention.png
     """
     from equispec.ensemble import as_atoms
     from equispec.predict import load
+    from equispec.spectra.io import check_writable
+    from equispec.spectra.plot import check_suffix
     from equispec.workflows import attention as recipe
 
+    check_suffix(plot)
+    if plot is not None:
+        check_writable(plot)
     atoms, predictor = as_atoms(structure), load(model)
     if not 0 <= atom < len(atoms):
         raise InputError(f"--atom {atom}: {structure} has atoms 0 to {len(atoms) - 1}")

@@ -1,5 +1,6 @@
 """The one place for exit codes, error messages and warnings, and what all commands print with."""
 
+import errno
 import io
 import json
 import os
@@ -44,9 +45,11 @@ def run_app(app: typer.Typer, arguments: Sequence[str]) -> int:
             return _fail_usage(error)
         except (KeyboardInterrupt, typer.Abort):
             return _fail("interrupted", 130)
-        except BrokenPipeError:  # the reader of our output has left, as `head` does
+        except OSError as error:  # the reader of our output has left, as `head` does, or there is no room for it
+            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+                raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in its buffer
-            return 1
+            return 1 if error.errno == errno.EPIPE else _fail("the output cannot be written: no space is left", 2)
 
 
 def show_table(*columns: str, rows: Iterable[Sequence[str]], title: str | None = None, names: bool = True) -> None:

@@ -55,8 +55,8 @@ class DipoleHead(nn.Module):
             self.readout = mlp(widths.scalar, max(1, widths.scalar // 2), 1)
         elif widths.vector is None:
             raise ConfigError(
-                "model: head 'dipole' needs vector features for its atomic dipoles, which backbones without vectors do "
-                "not provide; set its atomic_dipoles to false for charges only"
+                "model: head 'dipole' needs vector features for its atomic dipoles, which this backbone does not "
+                "provide with these options; set its atomic_dipoles to false for charges only"
             )
         else:
             self.readout = ScalarAndVector(widths.scalar, widths.vector)

@@ -23,7 +23,7 @@ from equispec.importers.state_dict import (
     read_state_dict,
 )
 from equispec.model import Model, ModelConfig, build, parameter_count
-from equispec.models.isd_painn import ISDPaiNNConfig
+from equispec.models.isd_painn import ISDPaiNN, ISDPaiNNConfig
 from equispec.spectra import PUBLISHED_C_K_GRID
 from equispec.spectra.broaden import FWHM_PER_SIGMA
 
@@ -182,5 +182,5 @@ def _metadata(model: Model, file: Path, options: ISDPaiNNOptions) -> dict[str, A
         "parameters": parameter_count(model),
         "imported_from": imported_from(file),
         "licence": "that of the imported weights",
-        "citation": "K. Shibata and T. Mizoguchi, Digital Discovery 3, 649 (2024), doi:10.1039/d4dd00021h",
+        "citation": ISDPaiNN.citation,
     }

@@ -31,7 +31,7 @@ from equispec.importers.state_dict import (
     read_state_dict,
 )
 from equispec.model import Model, ModelConfig, build, parameter_count
-from equispec.models.painn import PaiNNConfig
+from equispec.models.painn import PaiNN, PaiNNConfig
 from equispec.quantities import QUANTITIES
 from equispec.units import UNITS, conversion
 
@@ -365,7 +365,7 @@ def _metadata(model: Model, outputs: list[_Output], given: SchNetPackOptions, fi
         "parameters": parameter_count(model),
         "imported_from": {"format": "schnetpack", **imported_from(file), "units": units},
         "licence": "that of the imported weights",
-        "citation": "K. T. Schütt, O. T. Unke and M. Gastegger, ICML 2021, arXiv:2102.03150",
+        "citation": PaiNN.citation,
     }
     return {name: value for name, value in found.items() if value is not None}
 

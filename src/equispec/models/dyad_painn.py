@@ -53,6 +53,8 @@ class DyadPaiNNConfig(Config):
 class DyadPaiNN(nn.Module):
     """Dyad-PaiNN; see the module's text for the equations."""
 
+    citation = "K. T. Schütt, O. T. Unke and M. Gastegger, ICML 2021, arXiv:2102.03150"
+
     def __init__(self, config: DyadPaiNNConfig) -> None:
         super().__init__()
         self.config = config

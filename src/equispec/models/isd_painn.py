@@ -69,6 +69,8 @@ class ISDPaiNNConfig(Config):
 class ISDPaiNN(nn.Module):
     """The ISD-PaiNN representation for the direction `graph.system_data["direction"]` of each structure."""
 
+    citation = "K. Shibata and T. Mizoguchi, Digital Discovery 3, 649 (2024), doi:10.1039/d4dd00021h"
+
     def __init__(self, config: ISDPaiNNConfig) -> None:
         super().__init__()
         self.config = config

@@ -51,6 +51,8 @@ class PaiNNConfig(Config):
 class PaiNN(nn.Module):
     """The PaiNN representation: scalars [atoms, F] and polar vectors [atoms, 3, F] of every atom."""
 
+    citation = "K. T. Schütt, O. T. Unke and M. Gastegger, ICML 2021, arXiv:2102.03150"
+
     def __init__(self, config: PaiNNConfig) -> None:
         super().__init__()
         self.config = config

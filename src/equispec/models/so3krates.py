@@ -37,6 +37,7 @@ from equispec.nn.sphc_neighbors import NonLocalCut, Pairs, all_pairs, refuse_too
 
 SMOOTH = 1.0  # c_0 of sphc_norm: smooth
 SEARCH_FROM = 64  # atoms of a structure above which a non-local model looks for its pairs (benchmarks/non_local.py)
+SMALLEST_EPS = 1e-12  # its square is a number in single precision
 # what the reference code does; it was left in our defaults where it makes energies jump or differ in mirror images
 PAPER = {"parity": False, "sphc_norm": "paper", "norm_eps": 0.0}
 
@@ -46,7 +47,7 @@ class So3kratesConfig(Config):
 
     name: Literal["so3krates"] = "so3krates"
     preset: Literal["physics", "paper"] = Field("physics", description="paper: defaults of the reference code")
-    cutoff: PositiveFloat = Field(5.0, le=100, description="Å")
+    cutoff: float = Field(5.0, ge=0.1, le=100, description="Å")
     max_neighbors: PositiveInt | None = Field(
         None, description="keep only the nearest, None: all within the cutoff; non-local attention sees all the same"
     )
@@ -58,7 +59,7 @@ class So3kratesConfig(Config):
     n_radial: int = Field(32, ge=2, description="radial basis functions")
     radial_hidden: PositiveInt = Field(128, description="hidden units of the radial filter φ_r")
     sphc_hidden: PositiveInt = Field(32, description="hidden units of the filter on SPHC distances φ_s")
-    elements: PositiveInt = Field(100, description="rows of the embedding table; row Z")
+    elements: int = Field(100, ge=2, description="rows of the embedding table; row Z")
     qkv: Literal["per-head", "identity"] = Field("per-head", description="identity: q = k = v = f (eq 12 and 15)")
     interaction: Literal["code", "paper"] = Field("code", description="paper: eqs 17 and 18, one affine map for each φ")
     parity: bool = Field(True, description="mix only degrees with l1 + l2 + l3 even: mirror images have equal energies")
@@ -86,6 +87,19 @@ class So3kratesConfig(Config):
         if not value or value[0] < 0 or value[-1] > 6 or value != tuple(range(value[0], value[0] + len(value))):
             raise ValueError("must be consecutive whole numbers from 0 to 6, such as [1, 2, 3]")
         return value
+
+    @field_validator("norm_eps")
+    @classmethod
+    def _resolved(cls, value: float) -> float:
+        if 0 < value < SMALLEST_EPS:
+            raise ValueError(f"must be 0 or at least {SMALLEST_EPS:g}: squares of smaller numbers vanish")
+        return value
+
+    @model_validator(mode="after")
+    def _used(self) -> "So3kratesConfig":
+        if not self.non_local and (self.chi_cut is not None or self.softmax_include_self):
+            raise ValueError("chi_cut and softmax_include_self are of the non-local attention; set non_local = true")
+        return self
 
     @model_validator(mode="after")
     def _divisible(self) -> "So3kratesConfig":
@@ -141,6 +155,9 @@ class State:
 class So3krates(nn.Module):
     """The So3krates representation: scalars f; degrees 1 and 2 of the SPHCs of all layers as vectors and tensors."""
 
+    hint = " (vectors need degree 1, tensors degree 2, and both need parity = true)"
+    citation = "J. T. Frank, O. T. Unke and K.-R. Müller, NeurIPS 2022, arXiv:2205.14276"
+
     def __init__(self, config: So3kratesConfig) -> None:
         super().__init__()
         self.config = config
@@ -192,7 +209,7 @@ class So3krates(nn.Module):
                 "a non-local So3krates model sees all atoms of a structure, and a periodic one has no end: take a "
                 "local model (non_local: false) or a molecule without a cell"
             )
-        return graph.n_atoms <= SEARCH_FROM * graph.n_systems
+        return int(torch.bincount(graph.system).max()) <= SEARCH_FROM
 
     def surroundings(
         self,

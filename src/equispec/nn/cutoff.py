@@ -16,4 +16,5 @@ def polynomial_envelope(x: Float[Tensor, "*batch"], p: int = 5) -> Float[Tensor,
     Value, first and second derivative vanish at x = 1 (DimeNet, arXiv:2003.03123, eq 8).
     """
     a, b, c = (p + 1) * (p + 2) / 2, p * (p + 2), p * (p + 1) / 2
-    return (1 + x**p * (-a + x * (b - c * x))) * (x < 1)
+    inside = x.clamp(max=1)  # powers of large numbers would overflow
+    return (1 + inside**p * (-a + inside * (b - c * inside))) * (x < 1)

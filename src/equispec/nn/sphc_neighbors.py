@@ -55,10 +55,14 @@ def refuse_too_many(pairs: int, bytes_per_pair: int, graph: AtomGraph) -> None:
     if (needed := pairs * bytes_per_pair) > memory:
         largest = int(torch.bincount(graph.system).max())
         raise TooManyPairs(
-            f"a structure of {largest:,} atoms: its {pairs:,} pairs in a non-local attention need about "
-            f"{needed / 1e9:.0f} GB of {memory / 1e9:.0f} GB there are; take fewer atoms, a smaller chi_cut or a local "
-            "model (non_local: false)"
+            f"{_counted(graph)} of up to {largest:,} atoms: {pairs:,} pairs in a non-local attention need about "
+            f"{needed / 1e9:.3g} GB of {memory / 1e9:.3g} GB there are; take fewer atoms at once, a smaller chi_cut or "
+            "a local model (non_local: false)"
         )
+
+
+def _counted(graph: AtomGraph) -> str:
+    return "a structure" if graph.n_systems == 1 else f"a batch of {graph.n_systems} structures"
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,10 +72,15 @@ class Attention:
 
 
 def attention(predictor: Predictor, atoms: Atoms) -> Attention:
-    """The attention of a model on one structure; InputError for an ensemble and for networks of another kind."""
+    """The attention of a model on one molecule.
+
+    InputError for a periodic structure, for an ensemble and for networks of another kind.
+    """
     backbone = predictor.members[0].model.backbone
     if len(predictor.members) > 1 or not isinstance(backbone, So3krates):
         raise InputError(f"{predictor.name}: only single So3krates models have an attention to look at")
+    if atoms.pbc.any():
+        raise InputError(f"{structure_name(atoms)}: attention is shown for molecules, and the structure is periodic")
     predictor.check(atoms, ())
     with torch.no_grad():
         cutoff, limit = backbone.config.cutoff, backbone.config.max_neighbors
@@ -156,7 +161,9 @@ def _draw_matrix(axis: "Axes", matrix: Float[np.ndarray, "atoms atoms"], atoms: 
 
 def _draw_molecule(axis: Any, found: Attention, atom: int, layer: int) -> None:
     z, centred = found.atoms.numbers, found.atoms.positions - found.atoms.positions.mean(0)
-    pos = centred @ np.linalg.svd(centred)[2].T  # principal axes: the molecule lies in the plane that is looked upon
+    axes = np.linalg.svd(centred)[2]  # principal axes: the molecule lies in the plane that is looked upon
+    axes[2] *= np.linalg.det(axes)  # and is not mirrored
+    pos = centred @ axes.T
     for i, j in zip(*np.nonzero(np.triu(bond_matrix(z, pos))), strict=True):
         axis.plot(*pos[[i, j]].T, color="#BBBBBB", linewidth=3, zorder=1)
     row = found.geometric[layer, atom]

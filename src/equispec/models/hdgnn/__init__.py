@@ -1,8 +1,9 @@
 """HDGNN: spherical tensors of every atom, in messages that are partly free of the constraint of equivariance.
 
-An, Qu, Xu & Cui, "Hybrid Directional Graph Neural Network for Molecules", ICLR 2024. Notation and equation numbers are
-the paper's; where it is silent, the authors' code is followed, as said in docs/adr/017-hdgnn.md. A layer turns the
-tensors x and the invariants f of the atoms, for an edge e from s to t (r̂ points from the receiver t to s), into
+An, Qu, Zhou, Cao, Xu, Qi & Shen, "Hybrid Directional Graph Neural Network for Molecules", ICLR 2024. Notation and
+equation numbers are the paper's; where it is silent, the authors' code is followed, as said in docs/adr/017-hdgnn.md.
+A layer turns the tensors x and the invariants f of the atoms, for an edge e from s to t (r̂ points from the receiver t
+to s), into
 
     c_e = SiLU dense SiLU(Emb(z_s) + Emb(z_t) + dense(d)),     a = σ dense ReLU dense [c_e, f_s, f_t]
     N_q(x) = NN_q(P (D - 1) x) + NN_q(P x)                         P: rows |m| <= mmax, D: into the frame of the edge

@@ -27,6 +27,7 @@ class HDGNN(nn.Module):
     """
 
     approximate = True
+    citation = "J. An, C. Qu, Z. Zhou, F. Cao, Y. Xu, Y. Qi and F. Shen, ICLR 2024"
 
     def __init__(self, config: HDGNNConfig) -> None:
         super().__init__()

@@ -85,7 +85,7 @@ def prepare(config: PropertyTraining) -> Task:
             "parameters": parameter_count(model),
             "data": {k: store.attributes[k] for k in ("method", "source", "licence", "citation")},
             "licence": "MIT",
-            "citation": "K. T. Schütt, O. T. Unke and M. Gastegger, ICML 2021, arXiv:2102.03150",
+            "citation": model.backbone.citation,
         },
         initial=initial,
         finish=_constant(model, datasets["train"].items) if len(fitted) > len(names) else lambda: None,

@@ -12,6 +12,7 @@ from equispec.errors import ConfigError
 from equispec.heads.spectrum_config import SiteSpectrumConfig
 from equispec.heads.tensor_spectrum import SquareTensorHead
 from equispec.model import Model, build, parameter_count
+from equispec.models.isd_painn import ISDPaiNN
 from equispec.spectra import Broadening
 from equispec.train.spectra.config import SpectraDataConfig, SpectraTraining
 from equispec.train.spectra.data import (
@@ -71,7 +72,7 @@ def prepare(config: SpectraTraining) -> Task:
             "statistics": statistics.to_dict(),
             "parameters": parameter_count(model),
             "licence": "MIT",
-            "citation": "K. Shibata and T. Mizoguchi, Digital Discovery 3, 649 (2024), doi:10.1039/d4dd00021h",
+            "citation": "; ".join(dict.fromkeys((ISDPaiNN.citation, model.backbone.citation))),
         },
         initial=initial,
     )
