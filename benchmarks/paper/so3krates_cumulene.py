@@ -126,8 +126,8 @@ def text(results: dict[str, Any]) -> str:
         "Å no atom of a local network sees both ends of a chain of more than eleven carbon atoms, and features of "
         "degree 1 cannot tell along a straight chain how a group that looks the same after half a turn is turned. "
         "So3krates in the form of the authors' code; the non-local network has a fixed χ_cut of 0.5: with the paper's "
-        "1/n no pair of atoms sees each other at the start, where all SPHCs are alike, and what is zero does not learn. "
-        "200 epochs, one seed."
+        "1/n no pair of atoms sees each other at the start, where all SPHCs are alike, and what is zero does not "
+        "learn. 200 epochs, one seed."
     )
 
 

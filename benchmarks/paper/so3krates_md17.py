@@ -88,7 +88,8 @@ def text(results: dict[str, Any]) -> str:
     return (
         f"Mean absolute errors of the {results['structures']} structures that neither network was trained on. "
         f"So3krates: {ratios[0]:.2f} and {ratios[1]:.2f} times the paper's errors, {verdict} {AIM} times; weights "
-        f"{ours['hash']}. The time of training is that of an epoch, in uncompiled steps, times their number. Published PaiNN with 950 structures, the others with 1,000, as quoted in the paper."
+        f"{ours['hash']}. The time of training is that of an epoch, in uncompiled steps, times their number. Published "
+        "PaiNN with 950 structures, the others with 1,000, as quoted in the paper."
     )
 
 
