@@ -14,12 +14,12 @@ from typing import Any
 from property_study import PAINN, errors, in_units, source_arguments, store_of, train_on
 from study import Study
 
-RECIPE = ["train.schedule=cosine", "train.patience=null"]
+RECIPE = ["train.epochs=400", "train.batch_size=5", "train.schedule=cosine", "train.patience=null"]
 SETS = {
     "ethanol": (
         "ethanol__train",
         {"test, 500 K": "ethanol__test_MD"},
-        ["data.split={train: 950, valid: 50, seed: 0}", "train.epochs=400"],
+        ["data.split={train: 950, valid: 50, seed: 0}"],
     ),
     "acetylacetone": (
         "acac__train_300K",
@@ -27,12 +27,7 @@ SETS = {
             "300 K": "acac__test_MD_300K",
             "600 K (extrapolation)": "acac__test_MD_600K",
         },
-        [
-            "data.split={train: 450, valid: 50, seed: 0}",
-            "train.epochs=400",
-            "train.batch_size=5",
-            "train.compile=false",
-        ],
+        ["data.split={train: 450, valid: 50, seed: 0}", "train.compile=false"],
     ),
 }
 UNITS = {"energy": "meV", "forces": "meV/Å"}

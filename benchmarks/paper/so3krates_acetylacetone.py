@@ -9,7 +9,7 @@ that of `painn_botnet.py`, from the same structures in as many epochs of as many
 import argparse
 from typing import Any
 
-from painn_botnet import PUBLISHED, SETS, UNITS, frames, painn
+from painn_botnet import PUBLISHED, RECIPE, SETS, UNITS, frames, painn
 from property_study import SO3KRATES, epoch_seconds, errors, in_units, source_arguments, train_on
 from study import Study
 
@@ -22,7 +22,9 @@ TRAIN, TESTS, SETTINGS = SETS[MOLECULE]
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     store = frames(given.folder, TRAIN)
     networks = {
-        "equispec So3krates": train_on(given, store, "so3krates_md17_ethanol.yaml", f"so3krates-{TRAIN}", SETTINGS),
+        "equispec So3krates": train_on(
+            given, store, "so3krates_md17_ethanol.yaml", f"so3krates-{TRAIN}", [*SETTINGS, *RECIPE]
+        ),
         "equispec PaiNN": painn(given, MOLECULE),
     }
     rows = {}
