@@ -45,6 +45,16 @@ together again from the JSON files. Trainings are kept in `runs/paper` and conti
 """,
 )
 
+HDGNN = Page(
+    "hdgnn-paper",
+    """\
+# The evaluations of the HDGNN paper
+
+What An et al., ICLR 2024, do, made again with equispec. Each section is written by the command named in it;
+`python benchmarks/paper/page.py docs/hdgnn-paper` puts the page together again from the JSON files.
+""",
+)
+
 
 def source_arguments(**files: str) -> Callable[[argparse.ArgumentParser], None]:
     """Positional files and how to train; the names of the files are those of the arguments."""
