@@ -34,6 +34,8 @@ class EdgeCouplings(nn.Module):
     z^(l3) = sqrt(2 l3 + 1) Σ C(u^(l1), Y^(l2)(r̂)) for every path, with harmonics of mean square 1 ("component").
     """
 
+    order: Tensor
+
     def __init__(self, first: int, second: int, top: int) -> None:
         super().__init__()
         self.first = first
@@ -42,13 +44,12 @@ class EdgeCouplings(nn.Module):
         for l1, name in enumerate(self.tables):
             table = torch.as_tensor(_coupling_table(l1, second, top))
             self.register_buffer(name, table.to(torch.get_default_dtype()), persistent=False)
-        # the columns of all paths are made in the order of l1; those of one l3 belong together
-        at, places = 0, {l3: list[list[int]]() for l3 in range(top + 1)}
-        for _, _, l3 in self.paths:
-            places[l3].append(list(range(at, at + 2 * l3 + 1)))
-            at += 2 * l3 + 1
-        self.places = list(places.values())
-        self.counts = [len(rows) for rows in self.places]
+        # columns are made in the order of l1; those of one l3 belong together
+        starts = np.cumsum([0, *(2 * l3 + 1 for _, _, l3 in self.paths)])
+        chosen = [[k for k, path in enumerate(self.paths) if path[2] == l3] for l3 in range(top + 1)]
+        self.counts = [len(ks) for ks in chosen]
+        order = [c for ks in chosen for k in ks for c in range(starts[k], starts[k + 1])]
+        self.register_buffer("order", torch.tensor(order), persistent=False)
 
     def maps(self, harmonics: Float[Tensor, "edges second"]) -> list[Float[Tensor, "edges _columns _components"]]:
         """For every l1 the matrices of all its paths, one below the other."""
@@ -59,11 +60,9 @@ class EdgeCouplings(nn.Module):
     ) -> list[Float[Tensor, "edges _components _paths channels"]]:
         """z^(l3) of all paths to l3, for every l3."""
         parts = [matrix @ u[:, l1 * l1 : (l1 + 1) ** 2] for l1, matrix in enumerate(maps)]
-        z = torch.cat(parts, dim=1)
-        return [
-            z[:, [column for rows in places for column in rows]].unflatten(1, (len(places), 2 * l3 + 1)).transpose(1, 2)
-            for l3, places in enumerate(self.places)
-        ]
+        z = torch.cat(parts, dim=1).index_select(1, self.order)
+        pieces = z.split([count * (2 * l3 + 1) for l3, count in enumerate(self.counts)], dim=1)
+        return [piece.unflatten(1, (-1, 2 * l3 + 1)).transpose(1, 2) for l3, piece in enumerate(pieces)]
 
 
 @lru_cache(maxsize=64)
