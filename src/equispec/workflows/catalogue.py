@@ -9,6 +9,7 @@ import yaml
 from ase.data import chemical_symbols
 
 from equispec.checkpoint import read_config
+from equispec.derivatives import FROM_ENERGY
 from equispec.errors import InputError
 from equispec.importers import FOREIGN
 from equispec.predict import model_folder, shipped_models
@@ -51,7 +52,8 @@ class ModelDescription:
     @property
     def quantities(self) -> list[str]:
         """Names of the properties of structures and of atoms that it predicts, derivatives included; no spectra."""
-        known = {*self.config["units"], *self.metadata.get("quantities", ())}
+        outputs = self.config["units"]  # of models that do not say what follows from an energy, forces and stress do
+        known = self.metadata.get("quantities") or [*outputs, *(FROM_ENERGY if "energy" in outputs else ())]
         return [name for name, q in QUANTITIES.items() if q.scope != "site" and name in known]
 
     @property
