@@ -52,8 +52,9 @@ class ModelDescription:
     @property
     def quantities(self) -> list[str]:
         """Names of the properties of structures and of atoms that it predicts, derivatives included; no spectra."""
-        outputs = self.config["units"]  # of models that do not say what follows from an energy, forces and stress do
-        known = self.metadata.get("quantities") or [*outputs, *(FROM_ENERGY if "energy" in outputs else ())]
+        outputs = self.config["units"]
+        derived = FROM_ENERGY if "energy" in outputs else ()  # unless the model says what it has
+        known = {*outputs, *self.metadata.get("quantities", derived)}
         return [name for name, q in QUANTITIES.items() if q.scope != "site" and name in known]
 
     @property
