@@ -332,6 +332,17 @@ def test_structures_and_models_that_cannot_be_simulated(predictor: Predictor, tm
     dipoles = equispec.load(saved(tmp_path / "d", ({"name": "dipole"},)))
     with pytest.raises(InputError, match="model 'd' predicts no energy and so no forces; it predicts dipole"):
         simulate(dipoles, molecule("H2O"), NVE, path)
+    jumping = {"name": "hdgnn", "features": 4, "blocks": 1, "degree": 1, "product_degree": 1, "n_radial": 4}
+    frames = equispec.load(saved(tmp_path / "h", backbone=jumping))
+    for work in (
+        lambda: simulate(frames, molecule("H2O"), NVE, path),
+        lambda: relax(frames, molecule("H2O"), Relaxation()),
+    ):
+        with pytest.raises(InputError, match="model 'h' predicts no forces; it predicts energy"):
+            work()
+    direct = equispec.load(saved(tmp_path / "f", ({"name": "energy"}, {"name": "direct-forces"}), backbone=jumping))
+    with pytest.raises(InputError, match="model 'f' predicts no stress"):
+        relax(direct, molecule("H2O"), Relaxation(cell=True))
     with pytest.raises(InputError, match="predicts spectra only"):
         relax(equispec.load("ck-tensor"), molecule("H2O"), Relaxation())
     strict = equispec.load(saved(tmp_path / "m", statistics=STATISTICS))

@@ -57,12 +57,15 @@ class Relaxed:
 Report = Callable[[int, float, float], None]  # steps done, energy (eV), largest force (eV/Å)
 
 
-def energy_model(predictor: Predictor) -> None:
-    """InputError unless the model predicts energies."""
+def energy_model(predictor: Predictor, cell: bool = False) -> None:
+    """InputError unless the model predicts energies and forces and, where a cell is to be relaxed, stress."""
     predictor.asked(None)
+    known = ", ".join(predictor.quantities)
     if "energy" not in predictor.quantities:
-        known = ", ".join(predictor.quantities)
         raise InputError(f"model {predictor.name!r} predicts no energy and so no forces; it predicts {known}")
+    for name in ("forces", *(["stress"] if cell else [])):
+        if name not in predictor.quantities:
+            raise InputError(f"model {predictor.name!r} predicts no {name}; it predicts {known}")
 
 
 def refuse_outside(predictor: Predictor, atoms: Atoms) -> None:
@@ -81,10 +84,11 @@ def relaxed_properties(predictor: Predictor, atoms: Atoms, cell: bool = False) -
 def relax(predictor: Predictor, atoms: Atoms, how: Relaxation, report: Report = lambda *_: None) -> Relaxed:
     """Relax a copy of a structure, with its constraints.
 
-    Warns with DomainWarning as the calculator does. Raises InputError for a model without energies, for a cell that is
-    not periodic in three directions, and where the structure becomes one that cannot be used.
+    Warns with DomainWarning as the calculator does. Raises InputError for a model without energies, forces or, where
+    the cell is relaxed, stress, for a cell that is not periodic in three directions, and where the structure becomes
+    one that cannot be used.
     """
-    energy_model(predictor)
+    energy_model(predictor, how.cell)
     if how.cell and not atoms.pbc.all():
         raise InputError(f"{structure_name(atoms)}: a cell can be relaxed in three periodic directions only")
     atoms = atoms.copy()
@@ -118,7 +122,7 @@ def relax_file(
     The output holds the properties of the relaxed structures; it is complete at the end, and absent after a failure.
     Raises DomainError, if strict, for a structure outside the model's domain; otherwise as `relax`.
     """
-    energy_model(predictor)
+    energy_model(predictor, how.cell)
     with ExitStack() as stack:
         writer = None
         if output is not None:
