@@ -18,7 +18,7 @@ from equispec.config import Config
 from equispec.data.statistics import PropertyStatistics
 from equispec.features import FeatureWidths, NodeFeatures
 from equispec.graph import AtomGraph
-from equispec.nn.sphere import crowding, harmonics_at, spiral
+from equispec.nn.sphere import harmonics_at, samples
 
 
 class DirectForcesConfig(Config):
@@ -46,8 +46,8 @@ class DirectForcesHead(nn.Module):
         self.given_scale = config.scale
         f = widths.harmonic
         self.first, self.second, self.third = nn.Linear(f, f), nn.Linear(f, f), nn.Linear(f, 1)
-        points, dtype = spiral(config.samples), torch.get_default_dtype()
-        lengths = crowding(points) if config.output_points == "scn" else np.ones(len(points))
+        dtype = torch.get_default_dtype()
+        points, lengths = samples(config.samples, config.output_points == "scn")
         values = harmonics_at(points, widths.degree, lengths)
         self.register_buffer("values", values.to(dtype), persistent=False)
         self.register_buffer("points", torch.as_tensor(points * lengths[:, None], dtype=dtype), persistent=False)

@@ -3,6 +3,7 @@
 Only couplings with even l1 + l2 + l3 are used, those that keep the parity (-1)^l.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import pi, sqrt
 
@@ -93,6 +94,16 @@ class Gate(nn.Module):
         return torch.cat(out, dim=1)
 
 
+def _weights(rows: Sequence[int], terms: Sequence[int], channels: int) -> nn.ParameterList:
+    """Normal weights [rows, outputs] of every degree, over the root of the terms that are summed.
+
+    Degree 0 has the channels of the gates of all other degrees too.
+    """
+    widths = [channels * len(rows), *[channels] * (len(rows) - 1)]
+    parts = zip(rows, widths, terms, strict=True)
+    return nn.ParameterList(torch.randn(row, width) / sqrt(term) for row, width, term in parts)
+
+
 class MeanProduct(nn.Module):
     """Mean-embedding tensor product: the mean over channels u couples with the edge; a weight per path and channel.
 
@@ -104,10 +115,8 @@ class MeanProduct(nn.Module):
         super().__init__()
         self.top = top
         self.gate = Gate(top, channels)
-        self.weights = nn.ParameterList()
-        for l3, count in enumerate(couplings.counts[: top + 1]):
-            width = channels * (1 + top) if l3 == 0 else channels
-            self.weights.append(torch.randn(1 if shared else count, width) / sqrt(count))
+        counts = couplings.counts[: top + 1]
+        self.weights = _weights([1] * len(counts) if shared else counts, counts, channels)
 
     def forward(
         self, z: list[Float[Tensor, "edges _components _paths 1"]]
@@ -123,10 +132,8 @@ class FullProduct(nn.Module):
         super().__init__()
         self.top = top
         self.gate = Gate(top, channels)
-        self.weights = nn.ParameterList()
-        for l3, count in enumerate(couplings.counts[: top + 1]):
-            width = channels * (1 + top) if l3 == 0 else channels
-            self.weights.append(torch.randn(count * channels, width) / sqrt(count * channels))
+        terms = [count * channels for count in couplings.counts[: top + 1]]
+        self.weights = _weights(terms, terms, channels)
 
     def forward(
         self, z: list[Float[Tensor, "edges _components _paths channels"]]

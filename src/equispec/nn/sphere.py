@@ -40,6 +40,12 @@ def crowding(points: Float[np.ndarray, "points 3"]) -> Float[np.ndarray, "points
     return weight / weight.mean()
 
 
+def samples(n: int, scaled: bool) -> tuple[Float[np.ndarray, "points 3"], Float[np.ndarray, "points"]]:
+    """Points of an output block and their lengths: 1, or as crowded as they are (SCN)."""
+    points = spiral(n)
+    return points, crowding(points) if scaled else np.ones(n)
+
+
 def harmonics_at(
     points: Float[np.ndarray, "points 3"], top: int, lengths: Float[np.ndarray, "points"] | None = None
 ) -> Float[Tensor, "points components"]:

@@ -2,14 +2,13 @@
 
 from math import pi, sqrt
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from equispec.models.hdgnn.config import HDGNNConfig
-from equispec.nn.sphere import SphereGrid, crowding, harmonics_at, spiral
+from equispec.nn.sphere import SphereGrid, harmonics_at, samples
 
 EPS = 1e-5
 SQUEEZE = 16  # channels that share one of the bottleneck
@@ -106,8 +105,7 @@ class SampledOutput(nn.Module):
 
     def __init__(self, config: HDGNNConfig) -> None:
         super().__init__()
-        points = spiral(config.samples)
-        lengths = crowding(points) if config.output_points == "scn" else np.ones(len(points))
+        points, lengths = samples(config.samples, config.output_points == "scn")
         values = harmonics_at(points, config.degree, lengths)
         self.register_buffer("values", values.to(torch.get_default_dtype()), persistent=False)
         self.first = nn.Linear(config.features, config.features)

@@ -65,12 +65,8 @@ class PropertyTraining(TrainingConfig):
     @model_validator(mode="after")
     def _predicted(self) -> "PropertyTraining":
         heads = {head.name for head in self.model.heads}  # type: ignore[attr-defined]
-        direct = "direct-forces" in heads
-        if (
-            "energy" not in heads
-            and not direct
-            and (lost := [name for name in FROM_ENERGY if name in self.train.losses])
-        ):
+        lost = [name for name in FROM_ENERGY if name in self.train.losses]
+        if lost and not heads & {"energy", "direct-forces"}:
             raise ValueError(f"train.losses: {lost[0]} follow from an energy; add the head 'energy' to model.heads")
         assert heads <= HEADS.keys()
         return self
