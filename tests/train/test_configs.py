@@ -68,3 +68,11 @@ def test_configuration_runs(config: Path, published_store: Path, tmp_path: Path)
     store = elsewhere.get(config.stem)
     data = f"data.store={store}" if store else "data.shards=[ck-tp-pbe.h5]"
     check_run(config, [data, *SMALL], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "decay"),
+    [([], 0.01), (["train.optimizer=adam"], 0.0), (["train.optimizer=adam", "train.weight_decay=0.1"], 0.1)],
+)
+def test_adam_decays_weights_only_if_told_to(settings: list[str], decay: float) -> None:
+    assert load_config(REPOSITORY / "configs" / "md17_ethanol.yaml", settings).train.weight_decay == decay

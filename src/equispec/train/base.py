@@ -1,8 +1,17 @@
 """What every training configuration has: data, model, optimisation."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from equispec.config import Config
 from equispec.model import ModelConfig
@@ -31,7 +40,9 @@ class OptimConfig(Config):
     batch_size: PositiveInt = Field(default=8, description="molecules per step")
     optimizer: Literal["adamw", "adam"] = "adamw"
     lr: PositiveFloat = 1e-3
-    weight_decay: NonNegativeFloat = 0.01
+    weight_decay: NonNegativeFloat = Field(
+        default=0.01, description="0.01 with adamw; 0 with adam, where it would outweigh small gradients"
+    )
     schedule: Literal["cosine", "plateau", "constant"] = "cosine"
     plateau: PlateauConfig = Field(default_factory=lambda: PlateauConfig.parse({}))
     clip: PositiveFloat | None = Field(default=5.0, description="largest norm of the gradient")
@@ -41,6 +52,14 @@ class OptimConfig(Config):
     patience: PositiveInt | None = Field(
         default=60, description="stop after this many epochs without improvement (plateau: of the smoothed loss)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decay(cls, values: Any) -> Any:
+        # Adam adds the decay to the gradient and divides by its size: small gradients are lost in it
+        if isinstance(values, Mapping) and values.get("optimizer") == "adam":
+            return {"weight_decay": 0.0, **values}
+        return values
 
 
 class TrainingConfig(Config):

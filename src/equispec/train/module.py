@@ -61,7 +61,7 @@ class TrainingModule(pl.LightningModule):
         """AdamW or Adam; the learning rate falls as a cosine over all steps, on plateaus, or stays."""
         config = self.config
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        optimizer = kind(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
         if config.schedule == "constant":
             return optimizer
         if config.schedule == "plateau":
