@@ -270,6 +270,15 @@ def test_float32_is_close_to_float64(backbone: str, head: str) -> None:
     assert_same({name: value.double() for name, value in single.items()}, exact, 1e-4)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_D1_a_cuda_device_gives_the_same(backbone: str, head: str) -> None:
+    model, graph = small_model(backbone, head), molecule()
+    expected = outputs(model, graph)
+    found = outputs(model.cuda(), graph.to("cuda"))
+    assert_same({name: value.cpu() for name, value in found.items()}, expected)
+
+
 def test_saved_and_loaded_model_gives_the_same(backbone: str, head: str, tmp_path) -> None:
     model, graph = small_model(backbone, head), molecule()
     digest = save_model(tmp_path / "model", model, {"edge": "C-K"})
