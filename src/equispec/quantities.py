@@ -48,6 +48,7 @@ QUANTITIES: dict[str, Quantity] = {
         Quantity("enthalpy", "eV", "system", (), 0, 1, "enthalpy at 298.15 K"),
         Quantity("gibbs_energy", "eV", "system", (), 0, 1, "free energy (Gibbs) at 298.15 K"),
         Quantity("heat_capacity", "eV/K", "system", (), 0, 1, "heat capacity at constant volume and 298.15 K"),
+        Quantity("adsorption_energy", "eV", "system", (), 0, 1, "energy of adsorption, of the relaxed structure"),
         Quantity("absorption", "1/eV", "site", ("energy",), 0, 1, "absorption for the given direction, S(E; n)"),
         Quantity("absorption_tensor", "1/eV", "site", ("energy", "3", "3"), 2, 1, "T(E), with S(E; n) = nᵀ T(E) n"),
     )

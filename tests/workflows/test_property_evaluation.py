@@ -16,7 +16,7 @@ from equispec.model import ModelConfig, build
 from equispec.predict import load
 from equispec.units import DEBYE, KCAL_PER_MOL
 from equispec.workflows.property_evaluation import evaluate_properties
-from equispec.workflows.property_report import score_rows, write_report
+from equispec.workflows.property_report import remarks, score_rows, write_report
 
 TEXTS = dict.fromkeys(("method", "units", "protocol", "source", "licence", "citation"), "made up for tests")
 NAMES = ("H2O", "CH4", "CH3OH", "NH3", "HCN", "C2H4")
@@ -129,3 +129,22 @@ def test_the_report(model: Path, store: Path, tmp_path: Path) -> None:
     assert content["model_hash"] == load(model).hash
     assert {row["unit"] for row in content["customary"] if row["name"] == "energy"} == {"meV", "kcal/mol"}
     assert "| energy | meV | 10 |" in (tmp_path / "report" / "README.md").read_text()
+
+
+def test_adsorption_energies_within_the_threshold(tmp_path: Path) -> None:
+    """EwT: two of three errors are 0.02 eV at most."""
+    torch.manual_seed(0)
+    heads = [{"name": "scalar", "targets": ["adsorption_energy"]}]
+    config = {"backbone": {"name": "painn", "features": 8, "blocks": 1, "cutoff": 4.0}, "heads": heads}
+    save_model(tmp_path / "model", build(ModelConfig.parse(config)), {})
+    predictor, samples = load(tmp_path / "model"), []
+    for i, error in enumerate((0.019, -0.001, 0.021)):
+        atoms = molecule(NAMES[i])
+        label = np.asarray(predictor.predict([atoms], ["adsorption_energy"])["adsorption_energy"][0] - error)
+        z = np.asarray(atoms.numbers, dtype=np.int64)
+        samples.append(PropertySample(i, "", z, atoms.positions.copy(), 0, 1, {"adsorption_energy": label}))
+    write_properties(tmp_path / "labels.h5", samples, TEXTS)
+    found = evaluate_properties(predictor, tmp_path / "labels.h5", "all")
+    assert found.score("adsorption_energy").within == pytest.approx(2 / 3)
+    assert found.score("adsorption_energy").in_unit("meV").within == pytest.approx(2 / 3)
+    assert remarks(found) == ["EwT: 66.67% of the adsorption energies are within 0.02 eV."]

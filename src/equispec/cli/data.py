@@ -14,7 +14,7 @@ from equispec.quantities import QUANTITIES
 
 data_app = typer.Typer(no_args_is_help=True, help="Inspect, convert and split reference data.")
 
-FORMS = "ck-tp-pbe, published-eigen (spectra); md17, qm9, qm9-mp2, qm7x, water, extxyz, ase-db (properties)"
+FORMS = "ck-tp-pbe, published-eigen (spectra); md17, qm9, qm9-mp2, qm7x, water, oc20, extxyz, ase-db (properties)"
 LABELS = {name: quantity.unit for name, quantity in QUANTITIES.items() if quantity.scope != "site"} | {"virial": "eV"}
 SHOWN = ("energy", "forces", "stress", "virial", "dipole", "charges", "polarizability")  # in the help; all work
 PANEL = "Names and units in extxyz and ase-db"
@@ -260,6 +260,7 @@ def _property_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("failed molecules", _failures(found)),
         *_composition(found),
         *([("periodic", f"{found['periodic']:,}")] if found["periodic"] else []),
+        *([("tags", ", ".join(f"{name} {n:,}" for name, n in found["tags"].items()))] if found["tags"] else []),
         ("total charges", _counts(found["charges"])),
         ("spin multiplicities", _counts(found["multiplicities"])),
         *((name, told(name)) for name in found["properties"]),

@@ -69,6 +69,8 @@ def _evaluate_properties(model: list[str], data: Path, split: str, report: Path 
     else:
         names = [name if k < 2 else f">{name}" for k, name in enumerate(property_report.HEADINGS)]
         show_table(*names, title=property_report.title(result), rows=property_report.score_rows(result))
+        for remark in property_report.remarks(result):
+            print(remark)
         print(f"Time: {1e3 * result.seconds / result.structures:.1f} ms per structure in batches.")
     if report is not None:
         property_report.write_report(result, report)

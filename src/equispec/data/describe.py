@@ -84,12 +84,12 @@ def describe_properties(store: PropertyStore) -> dict[str, Any]:
     """Counts, composition, labels, order, failures and provenance of a property store, as plain data.
 
     `elements`: atoms per element; `sizes`: molecules per number of heavy atoms; `periodic`: structures with a cell;
-    `charges`, `multiplicities`: molecules per value; `properties`: unit, smallest and largest number of each, of all
-    atoms and components; `labelled`: molecules that have each of them; `duplicates`: structures that repeat an earlier
-    one; `motion`: runs of structures that follow one another in time, the structures in them and their step (Å), None
-    without any; `force_slope`: slope and correlation of their energies against their forces, None where either is
-    missing; `failures`: molecules without a label per reason, its numbers left out. DataWarning where forces do not
-    match energies.
+    `tags`: atoms of slabs per tag; `charges`, `multiplicities`: molecules per value; `properties`: unit, smallest
+    and largest number of each, of all atoms and components; `labelled`: molecules that have each of them;
+    `duplicates`: structures that repeat an earlier one; `motion`: runs of structures that follow one another in
+    time, the structures in them and their step (Å), None without any; `force_slope`: slope and correlation of their
+    energies against their forces, None where either is missing; `failures`: molecules without a label per reason,
+    its numbers left out. DataWarning where forces do not match energies.
     """
 
     def described(name: str) -> dict[str, Any]:
@@ -103,6 +103,7 @@ def describe_properties(store: PropertyStore) -> dict[str, Any]:
         "elements": dict(sorted(Counter(chemical_symbols[z] for z in store.z).items())),
         "sizes": dict(sorted(Counter(store.sizes).items())),
         "periodic": int(store.pbc.any(axis=1).sum()),
+        "tags": store.tag_counts,
         "charges": dict(sorted(Counter(store.total_charges).items())),
         "multiplicities": dict(sorted(Counter(store.multiplicities).items())),
         "properties": {name: described(name) for name in store.names},

@@ -11,6 +11,7 @@ by id and strings have a fixed width: the same samples give the same bytes. The 
     /failures/{molecule, reason}     molecules that were calculated and have no label
     /present/{energy, ...} [molecules]     format 2: which molecules have a property that not all of them have
     /cells/{row, cell [n, 3, 3], pbc [n, 3]}     format 2: periodic structures, by their place among the molecules
+    /atoms/tags [atoms]                          format 2: see TAGS; -1 for atoms of structures without
 """
 
 import itertools
@@ -31,6 +32,8 @@ from equispec.quantities import QUANTITIES
 FORMAT = "equispec-properties"
 FORMAT_VERSIONS = (1, 2)  # molecules that all have all properties are the first, which older programs read
 REQUIRED_ATTRIBUTES = ("method", "units", "protocol", "source", "licence", "citation")
+TAGS = ("below the surface", "surface", "adsorbate")  # 0, 1, 2, as in OC20
+UNTAGGED = -1
 STORABLE = tuple(name for name, quantity in QUANTITIES.items() if quantity.scope != "site")
 
 
@@ -40,7 +43,8 @@ class PropertySample:
 
     `smiles` may be empty; `z` [atoms]; `pos` [atoms, 3] Å; `charge` e; `multiplicity` of the spin (1: closed shell);
     `properties`: names, units and shapes of QUANTITIES, a property of atoms with a leading axis of the atoms;
-    `cell` [3, 3] Å, rows are the vectors, and `pbc` [3]: both, with some periodic direction, or none (a molecule).
+    `cell` [3, 3] Å, rows are the vectors, and `pbc` [3]: both, with some periodic direction, or none (a molecule);
+    `tags`: what the atoms of a slab are, places in TAGS.
     """
 
     id: int
@@ -52,6 +56,7 @@ class PropertySample:
     properties: Mapping[str, np.ndarray]
     cell: Float[np.ndarray, "3 3"] | None = None
     pbc: Bool[np.ndarray, "3"] | None = None
+    tags: Int[np.ndarray, "atoms"] | None = None
 
 
 def write_properties(
@@ -116,6 +121,9 @@ def _later_arrays(samples: Sequence[PropertySample]) -> dict[str, np.ndarray]:
         rows, cells, pbcs = zip(*periodic, strict=True)
         arrays["cells/row"] = np.array(rows, "<i8")
         arrays["cells/cell"], arrays["cells/pbc"] = np.array(cells, "<f8"), np.array(pbcs, "|u1")
+    if any(sample.tags is not None for sample in samples):
+        tags = [np.full(len(s.z), UNTAGGED) if s.tags is None else s.tags for s in samples]
+        arrays["atoms/tags"] = joined(tags, "|i1")
     return arrays
 
 
@@ -138,6 +146,9 @@ def _check(sample: PropertySample) -> None:
             raise InputError(f"{where}: {name} has the shape {np.shape(value)}; {shape} is needed")
         if not np.isfinite(value).all():
             raise InputError(f"{where}: {name} must be finite")
+    if sample.tags is not None and (len(sample.tags) != len(sample.z) or not np.isin(sample.tags, range(3)).all()):
+        told = ", ".join(f"{tag} ({name})" for tag, name in enumerate(TAGS))
+        raise InputError(f"{where}: needs one tag for each of its {len(sample.z)} atoms, of {told}")
     if sample.cell is None and sample.pbc is None:
         return
     if sample.cell is None or sample.pbc is None or not sample.pbc.any():
@@ -149,7 +160,7 @@ def _check(sample: PropertySample) -> None:
 def atoms_of(sample: PropertySample) -> Atoms:
     """The structure of a sample, its charge and spin included."""
     info = {"charge": sample.charge, "spin": sample.multiplicity}
-    return Atoms(sample.z, sample.pos, cell=sample.cell, pbc=sample.pbc, info=info)
+    return Atoms(sample.z, sample.pos, cell=sample.cell, pbc=sample.pbc, tags=sample.tags, info=info)
 
 
 class PropertyStore:
@@ -205,6 +216,12 @@ class PropertyStore:
     def n_atoms(self) -> Int[np.ndarray, "molecules"]:
         """Atoms per molecule."""
         return np.diff(self.atom_offset)
+
+    @property
+    def tag_counts(self) -> dict[str, int]:
+        """Atoms of slabs per tag, by the names of TAGS."""
+        tags = self._arrays.get("atoms/tags", np.empty(0, int))
+        return {name: int((tags == tag).sum()) for tag, name in enumerate(TAGS)} if len(tags) else {}
 
     @property
     def sizes(self) -> list[int]:
@@ -276,7 +293,12 @@ class PropertyStore:
             },
             cell=self.cells[i].copy() if periodic else None,
             pbc=self.pbc[i].copy() if periodic else None,
+            tags=self._tags(atoms),
         )
+
+    def _tags(self, atoms: slice) -> Int[np.ndarray, "atoms"] | None:
+        tags = self._arrays["atoms/tags"][atoms].astype(np.int64) if "atoms/tags" in self._arrays else None
+        return None if tags is None or UNTAGGED in tags else tags
 
     def _has(self, name: str, i: int) -> bool:
         present = self._arrays.get(f"present/{name}")

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from equispec.quantities import QUANTITIES
 from equispec.units import conversion
 
 ALL = "all"  # in place of a split: every structure of data that the model was not made from
+WITHIN = 0.02  # eV, the threshold of EwT (energies within threshold, OC20)
 SEVERAL = 64  # structures handed to the model at a time
 
 # the units in which people quote errors, beside that of quantities.py
@@ -37,7 +38,8 @@ class PropertyScore:
     """Errors of one property, over all components of all labels, in the unit of quantities.py.
 
     `mae`, `rmse`: mean absolute and root mean square error; `bias`: mean of predicted minus given; `spread`: standard
-    deviation of the labels; `vector`: mean length of the error of a vector, None for others; `n`: components.
+    deviation of the labels; `vector`: mean length of the error of a vector, None for others; `within`: share of the
+    energies of adsorption that are right to 0.02 eV (EwT), None for others; `n`: components.
     """
 
     name: str
@@ -48,12 +50,13 @@ class PropertyScore:
     bias: float
     spread: float
     vector: float | None
+    within: float | None = None
 
     def in_unit(self, unit: str) -> "PropertyScore":
         """The same errors in another unit of that dimension."""
         factor = conversion(self.unit, unit)
-        values = {k: v * factor if isinstance(v, float) else v for k, v in asdict(self).items()}
-        return PropertyScore(**{**values, "unit": unit})
+        errors = {k: v * factor for k, v in asdict(self).items() if isinstance(v, float) and k != "within"}
+        return replace(self, unit=unit, **errors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,4 +214,5 @@ def _score(name: str, predicted: np.ndarray, given: np.ndarray) -> PropertyScore
         bias=float(error.mean()),
         spread=float(given.std()),
         vector=vector,
+        within=float((np.abs(error) <= WITHIN).mean()) if name == "adsorption_energy" else None,
     )

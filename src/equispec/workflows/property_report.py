@@ -8,7 +8,7 @@ import numpy as np
 from equispec.errors import InputError
 from equispec.quantities import QUANTITIES
 from equispec.spectra import write_bytes
-from equispec.workflows.property_evaluation import CUSTOMARY, PropertyEvaluation, PropertyScore
+from equispec.workflows.property_evaluation import CUSTOMARY, WITHIN, PropertyEvaluation, PropertyScore
 
 HEADINGS = ("property", "unit", "MAE", "RMSE", "bias", "spread", "|vector error|", "labels")
 DRAWN = 20_000  # points of a picture at most
@@ -27,6 +27,12 @@ def _row(score: PropertyScore) -> tuple[str, ...]:
     numbers = (score.mae, score.rmse, score.bias, score.spread)
     vector = "" if score.vector is None else f"{score.vector:.4g}"
     return (score.name, score.unit, *(f"{number:.4g}" for number in numbers), vector, f"{score.n:,}")
+
+
+def remarks(evaluation: PropertyEvaluation) -> list[str]:
+    """What the table has no column for."""
+    shares = [score.within for score in evaluation.scores if score.within is not None]
+    return [f"EwT: {share:.2%} of the adsorption energies are within {WITHIN:g} eV." for share in shares]
 
 
 def title(evaluation: PropertyEvaluation) -> str:
@@ -52,6 +58,7 @@ def write_report(evaluation: PropertyEvaluation, folder: Path) -> None:
         "\n".join(lines),
         "*Bias*: mean of predicted less given. *Spread*: standard deviation of what is given. *Vector error*: mean "
         "length of the error of a vector.",
+        *remarks(evaluation),
         "![Predicted against given values](parity.png)",
     ]
     write_bytes(folder / "README.md", ("\n\n".join(text) + "\n").encode())

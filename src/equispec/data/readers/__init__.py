@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equispec.data.properties import PropertySample
-from equispec.data.readers import ase_db, extxyz, md17, qm7x, qm9, qm9_mp2, water
+from equispec.data.readers import ase_db, extxyz, md17, oc20, qm7x, qm9, qm9_mp2, water
 from equispec.data.readers.ck_tp_pbe import PROVENANCE as CK_TP_PBE
 from equispec.data.readers.ck_tp_pbe import read_ck_tp_pbe
 from equispec.data.readers.npz import load_npz, npz_names
@@ -37,6 +37,7 @@ PROPERTY_FORMS: dict[str, PropertyForm] = {
     "qm9": PropertyForm(qm9.read_qm9, qm9.PROVENANCE),
     "qm9-mp2": PropertyForm(qm9_mp2.read_qm9_mp2, qm9_mp2.PROVENANCE),
     "qm7x": PropertyForm(qm7x.read_qm7x, qm7x.PROVENANCE),
+    "oc20": PropertyForm(oc20.read_oc20, oc20.PROVENANCE),
     "water": PropertyForm(water.read_water, water.PROVENANCE),
     "extxyz": PropertyForm(extxyz.read_extxyz, extxyz.PROVENANCE, named=True),
     "ase-db": PropertyForm(ase_db.read_ase_db, ase_db.PROVENANCE, named=True),
@@ -51,6 +52,8 @@ def guess_form(path: Path) -> str:
         if found := [form for form, mark in marks.items() if mark in names]:
             return found[0]
         return "qm7x" if _padded(path, names) else "md17"
+    if path.suffix == ".lmdb" or (path.is_dir() and any(path.glob("*.lmdb"))):
+        return "oc20"
     if path.suffix == ".hdf5" or (path.is_dir() and any(path.glob("*.hdf5"))):
         return "qm7x"
     if path.is_dir() or path.name.startswith(("gdb9.sdf", "dsgdb9nsd")) or ".tar" in path.suffixes:
