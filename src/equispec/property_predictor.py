@@ -32,13 +32,16 @@ class Properties:
 
     `values`: name -> array of the quantity's shape, with a first axis [atoms] for properties of atoms; `spread`: the
     same for the standard deviation of each component among the members of an ensemble, empty for a single model;
-    `outside_domain`: in what the structure differs from all that the model was trained on, one sentence each.
+    `outside_domain`: in what the structure differs from all that the model was trained on, one sentence each;
+    `deviation`: name -> MAD_roll, MAD_rot and MAD_both of this structure, of models that are not strictly equivariant
+    and where they were asked for (`equispec.workflows.deviation`).
     """
 
     atoms: Atoms
     values: Values
     spread: Values = field(default_factory=dict)
     outside_domain: tuple[str, ...] = ()
+    deviation: Values = field(default_factory=dict)
 
     def finite(self) -> "Properties":
         """The same; InputError where the model's answer is not a number."""
@@ -148,6 +151,11 @@ class PropertyPredictor(Ensemble):
         units = {name: QUANTITIES[name].unit for name in names}
         meta = {"equispec_version": __version__, "model": self.name, "model_hash": self.hash}
         return {**meta, "members": len(self.members), "position_unit": "Å", "units": units}
+
+    @property
+    def approximate(self) -> bool:
+        """Whether rotations change what some member predicts."""
+        return any(member.model.approximate for member in self.members)
 
     @property
     def molecular(self) -> tuple[str, ...]:

@@ -1,17 +1,21 @@
 """Deviations of predictions when structures are turned and frames are drawn anew."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from equispec.errors import InputError
 from equispec.predict import Predictor, load
 from equispec.property_predictor import Properties
 from equispec.workflows.checks import check_model, failed
 from equispec.workflows.deviation import deviation, rolled
+from equispec.workflows.prediction import Question, run
 from property_models import STATISTICS, saved
 
 BACKBONE = {
@@ -84,3 +88,23 @@ def test_checks_of_derivatives_where_they_are_right(tmp_path: Path) -> None:
     assert {result.name for result in failed(results)} <= {"precision"}
     judged = {result.name for result in results if result.verdict == "pass"}
     assert {"forces", "net force", "stress", "Hessian symmetric", "smooth at the cutoff"} <= judged
+
+
+def test_predictions_tell_their_deviation(tmp_path: Path) -> None:
+    """In the results, in frames and in JSON; not in tables, and not of models that have none."""
+    predictor = load(saved(tmp_path / "hdgnn", backbone=BACKBONE, statistics=STATISTICS))
+    water, question = molecule("H2O"), Question(deviation=True)
+    (found,) = run(predictor, [water], question, [tmp_path / "a.xyz", tmp_path / "a.json"])
+    expected = deviation(predictor, [water])
+    for mads in (found.deviation["energy"], ase.io.read(tmp_path / "a.xyz").info["energy_mad"]):
+        assert mads[1] == pytest.approx(expected.rotation)  # the other two are drawn
+        assert (mads > 0).all()
+    (told,) = json.loads((tmp_path / "a.json").read_text())["structures"]
+    roll, rotation, both = found.deviation["energy"].tolist()
+    assert told["deviation"] == {"energy": {"roll": roll, "rotation": rotation, "both": both}}
+    with pytest.raises(InputError, match=r"a.csv: deviations go into .xyz, .extxyz, .json only"):
+        list(run(predictor, [water], question, [tmp_path / "a.csv"]))
+    painn = load(saved(tmp_path / "painn", statistics=STATISTICS))
+    with pytest.raises(InputError, match="is equivariant by construction"):
+        list(run(painn, [water], question))
+    assert not (tmp_path / "a.csv").exists()

@@ -60,6 +60,9 @@ def predict(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a folder of --shard.")] = False,
     json: Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse what lies outside the model's domain.")] = False,
+    deviation: Annotated[
+        bool, typer.Option("--deviation", help="Tell how far the model is from equivariant (HDGNN).")
+    ] = False,
     device: Device = "auto",
     dtype: Precision = None,
 ) -> None:
@@ -73,6 +76,7 @@ def predict(
     Examples:
       equispec predict ethanol.xyz -m runs/ethanol --properties energy,forces -o predicted.xyz
       equispec predict many.xyz -m runs/a -m runs/b --properties dipole -o dipoles.csv
+      equispec predict slab.cif -m runs/hdgnn-is2re --deviation
       equispec predict many.xyz -m runs/ethanol --shard 1000 --resume -o predicted/
     """
     from equispec.predict import load
@@ -80,7 +84,7 @@ def predict(
     from equispec.workflows import prediction as recipe
 
     files = structure or []
-    question = recipe.Question(recipe.parse_names(properties), batch_atoms, strict)
+    question = recipe.Question(recipe.parse_names(properties), batch_atoms, strict, deviation)
     structures = absorption.read_all(files, smiles or [])
     if shard is not None:
         if output is None or json:
@@ -123,6 +127,7 @@ def _report(results: "Iterator[Properties]", quiet: bool) -> None:
 
 def _print_line(found: "Properties", first: bool) -> None:
     from equispec.ensemble import structure_name
+    from equispec.quantities import QUANTITIES
 
     shown = [name for name in found.values if SAID_BY.get(name) not in found.values]
     cells = [_cell(name, found.values[name]) for name in shown]
@@ -132,6 +137,9 @@ def _print_line(found: "Properties", first: bool) -> None:
     name = name if len(name) < NAME_WIDTH else f"…{name[2 - NAME_WIDTH :]}"
     numbers = "".join(f"{number:>{_width(head)}.6f}" for head, number in cells)
     print(f"{name:<{NAME_WIDTH}}{len(found.atoms):>7}{numbers}")
+    for name, mads in found.deviation.items():
+        told = zip(("MAD_roll", "MAD_rot", "MAD_both"), mads, strict=True)
+        print(f"  {name}: " + ", ".join(f"{kind} {mad:.3g}" for kind, mad in told) + f" {QUANTITIES[name].unit}")
 
 
 def _width(heading: str) -> int:

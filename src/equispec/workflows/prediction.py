@@ -8,34 +8,41 @@ import hashlib
 import itertools
 import json
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
-from equispec.errors import InputError
+from equispec.errors import DomainWarning, InputError
 from equispec.predict import Predictor
 from equispec.property_predictor import BATCH_ATOMS, Properties
+from equispec.quantities import QUANTITIES
 from equispec.spectra.io import check_writable, write_bytes
 from equispec.workflows.absorption import strictly
+from equispec.workflows.deviation import deviation
 from equispec.workflows.prediction_files import PropertyWriter, fitting, known_suffix
 
 MANIFEST = "predictions.json"
+WITH_DEVIATION = (".xyz", ".extxyz", ".json")
 
 
 @dataclass(frozen=True)
 class Question:
     """What is asked of every structure: names of properties (None for all that the model and the file have).
 
-    batch_atoms: most atoms of a batch; strict: structures outside the model's domain are errors.
+    batch_atoms: most atoms of a batch; strict: structures outside the model's domain are errors; deviation: how far the
+    predictions are from equivariant, of properties that are one number.
     """
 
     properties: tuple[str, ...] | None = None
     batch_atoms: int = BATCH_ATOMS
     strict: bool = False
+    deviation: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,19 @@ def check_output(path: Path, inputs: Sequence[Path]) -> None:
 def predict(predictor: Predictor, structures: Iterable[Atoms], question: Question) -> Iterator[Properties]:
     """The properties of the structures, in their order; DomainError, if strict, for one outside the domain."""
     found = predictor.properties(structures, question.properties, question.batch_atoms)
-    return strictly(found) if question.strict else found
+    found = strictly(found) if question.strict else found
+    return (_with_deviation(predictor, one) for one in found) if question.deviation else found
+
+
+def _with_deviation(predictor: Predictor, found: Properties) -> Properties:
+    told = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DomainWarning)  # the prediction itself has told
+        for name, value in found.values.items():
+            if QUANTITIES[name].scope == "system" and not value.shape:
+                mads = deviation(predictor, [found.atoms], name)
+                told[name] = np.array([mads.roll, mads.rotation, mads.both])
+    return replace(found, deviation=told)
 
 
 def run(
@@ -131,7 +150,11 @@ def _settled(predictor: Predictor, question: Question, outputs: Sequence[Path]) 
     names = question.properties
     if names is not None:
         predictor.asked(names)
+    if question.deviation and not predictor.approximate:
+        raise InputError(f"model {predictor.name!r} is equivariant by construction: its predictions do not deviate")
     for path in outputs:
+        if question.deviation and path.suffix.lower() not in WITH_DEVIATION:
+            raise InputError(f"{path}: deviations go into {', '.join(WITH_DEVIATION)} only")
         names = fitting(names, predictor.quantities, path)
     return replace(question, properties=predictor.asked(names))
 

@@ -1,7 +1,7 @@
 """Files of predicted properties, written as they come: memory does not grow with the number of structures.
 
 .xyz, .extxyz: one frame per structure; ASE finds energy, forces, stress, dipole and charges in `atoms.calc`, and other
-properties, model, hash, version and units in `atoms.info`.
+properties, model, hash, version and units in `atoms.info`; NAME_mad holds MAD_roll, MAD_rot and MAD_both.
 .csv: a `#`-prefixed JSON line (model, hash, version, units), a line of names, one row per structure; properties of
 structures only.
 .json: {"meta": {...}, "structures": [{"structure", "z", "pos", "properties": {...}, ...}]}.
@@ -115,6 +115,7 @@ class _XyzSink:
         info: dict[str, Any] = dict(self.info)
         if found.outside_domain:
             info["outside_domain"] = "; ".join(found.outside_domain)
+        info |= {f"{name}_mad": value for name, value in found.deviation.items()}
         self.file.write(frame_text(found.atoms, {**found.values, **spread}, info))
 
     def close(self) -> None:
@@ -176,6 +177,11 @@ class _JsonSink:
         content["properties"] = {name: value.tolist() for name, value in found.values.items()}
         if found.spread:
             content["spread"] = {name: value.tolist() for name, value in found.spread.items()}
+        if found.deviation:
+            kinds = ("roll", "rotation", "both")
+            content["deviation"] = {
+                name: dict(zip(kinds, value.tolist(), strict=True)) for name, value in found.deviation.items()
+            }
         content["outside_domain"] = list(found.outside_domain)
         self.file.write(self.separator + _json(content))
         self.separator = ",\n"
