@@ -6,8 +6,10 @@ import numpy as np
 import property_study
 import pytest
 import so3krates_acetylacetone as acetylacetone
+import so3krates_cumulene as cumulene
 import so3krates_degrees as degrees
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write as write_frames
 from study import read
 
@@ -84,3 +86,41 @@ def test_acetylacetone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert [found["forces"]["n"] for found in row["tests"].values()] == [20 * 9] * 2
     page = (tmp_path / "docs" / "README.md").read_text(encoding="utf-8")
     assert "| 600 K (extrapolation) | MACE (published) | – | – | – | – | 4.60 | 22.4 |" in page
+
+
+def test_cumulene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains whose energy is that of their twist: all networks are trained, on all lengths and on even ones."""
+    for module in (property_study, cumulene):
+        monkeypatch.setattr(module, "STORES", tmp_path / "stores")
+    parts = {"train": range(3, 11), "val": range(3, 11), "test": range(9, 17)}
+    for part, lengths in parts.items():
+        write_frames(
+            tmp_path / f"gnl-v0.2-{part}.xyz.gz", [twisted(n, n + len(part)) for n in lengths], format="extxyz"
+        )
+    scan = [twisted(12, 10 * k) for k in (2, 0, 1)]
+    for frame in scan:
+        frame.info["orca_vtscf_energy"], frame.calc = frame.get_potential_energy(), None
+        frame.arrays["orca_vtscf_forces"] = np.zeros((16, 3))
+    write_frames(tmp_path / "cumulene-angle-scan-n12.xyz.gz", scan, format="extxyz")
+    settings = [
+        word for setting in (*TINY, "data.split={kind: blocks, train: 4, valid: 4}") for word in ("--set", setting)
+    ]
+    cumulene.STUDY.main([str(tmp_path), *settings, "--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "docs")])
+    results = read(tmp_path / "docs", cumulene.STUDY.name)["results"]
+    assert [row["network"] for row in results["all"]] == list(cumulene.NETWORKS)
+    assert [row["network"] for row in results["even"]] == cumulene.EVEN_NETWORKS
+    assert results["angles"] == [0, 10, 20]
+    np.testing.assert_allclose(results["true"], [0, *(1e3 * (1 - np.cos(np.radians([10, 20]))))], atol=1e-3)
+    assert [results["all"][0][group]["n"] for group in cumulene.GROUPS] == [4, 2, 2]
+    assert [results["even"][0][group]["n"] for group in cumulene.GROUPS] == [2, 1, 1]
+
+
+def twisted(carbons: int, angle: float) -> Atoms:
+    """A straight chain with CH2 at both ends, the second one turned by an angle in degrees."""
+    along = 1.28 * np.arange(carbons)
+    ends = [(-0.55, 0.0), (along[-1] + 0.55, np.radians(angle))]
+    pos = [[x, 0, 0] for x in along]
+    pos += [[x, sign * 0.93 * np.cos(phi), sign * 0.93 * np.sin(phi)] for x, phi in ends for sign in (1, -1)]
+    atoms = Atoms([6] * carbons + [1] * 4, pos, info={"phi": angle})
+    atoms.calc = SinglePointCalculator(atoms, energy=1 - np.cos(np.radians(angle)), forces=np.zeros((carbons + 4, 3)))
+    return atoms
