@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, fcc111, molecule
 from ase.io import write
 
 import equispec
@@ -262,6 +262,17 @@ def test_larger_molecules_are_flagged(tmp_path: Path) -> None:
     with pytest.warns(DomainWarning, match="6 heavy atoms, more than the 5"):
         predictor.predict(molecule("C6H6"))
     assert predictor.concerns(molecule("C6H6")) == ["6 heavy atoms, more than the 5 of any molecule it was trained on"]
+
+
+@pytest.mark.parametrize(("directions", "told"), [(3, None), (2, "in 2"), (1, "in 1"), (0, "in 0")])
+def test_periodic_directions_are_those_of_the_training(directions: int, told: str | None, tmp_path: Path) -> None:
+    """A slab along one axis, or without its cell, is not what a model of slabs knows."""
+    known = {**STATISTICS, "elements": [29], "periodic": True, "periodic_directions": [3]}
+    predictor = equispec.load(saved(tmp_path / "slabs", statistics=known))
+    slab = fcc111("Cu", (2, 2, 1), vacuum=5.0)
+    slab.pbc = [k < directions for k in range(3)]
+    expected = f"the structure is periodic {told} directions; it was trained on structures that are in 3"
+    assert predictor.concerns(slab) == ([expected] if told else [])
 
 
 @pytest.mark.parametrize("turned", [False, True])

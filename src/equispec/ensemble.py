@@ -170,6 +170,11 @@ def _composition(metadata: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
         yield f"spin multiplicity {spin}, which it was not trained on"
     if periodic and not known.get("periodic", True):
         yield "the structure is periodic; it was trained on molecules"
+    elif (directions := known.get("periodic_directions")) and int(atoms.pbc.sum()) not in directions:
+        yield (
+            f"the structure is periodic in {int(atoms.pbc.sum())} directions; it was trained on structures that are in "
+            f"{' or '.join(map(str, directions))}"
+        )
 
 
 def _spectrum_configs(member: Checkpoint) -> list[dict[str, Any]]:

@@ -125,21 +125,42 @@ def test_C10_the_norm_makes_every_degree_of_size_one() -> None:
 @pytest.mark.parametrize("roll", ["random", "axis"])
 def test_C2_messages_without_free_networks_are_equivariant_whatever_the_roll(form: str, roll: str) -> None:
     model = network(**FORMS[form], full_degree_branch=form == "linear", eval_roll=roll)
-    backbone: Any = model.backbone
     torch.manual_seed(5)
-
-    def summed(g: AtomGraph, x: Tensor) -> Tensor:
-        layer = backbone.layers[0]
-        distance, (edges,) = backbone.edges(g, None)
-        c = layer.scalars(backbone.basis(distance), g)
-        return layer.messages[0](x, c, backbone.embedding(g.z), edges)
-
     with torch.no_grad():
         g, x = molecule(), torch.randn(6, 25, 6, dtype=torch.float64)
-        expected = summed(g, x)
+        expected = summed(model, g, x)
         for q in rotations(5):
-            found = summed(graph(g.z, g.pos @ q.T), turned(x, q))
+            found = summed(model, graph(g.z, g.pos @ q.T), turned(x, q))
             assert (found - turned(expected, q)).abs().max() < 1e-10 * expected.abs().max()
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_C5_messages_of_linear_networks_pass_the_poles_smoothly(axis: int) -> None:
+    """Of two atoms in a row along an axis and of rows that are tilted by little, to four sides."""
+    model = network(**FORMS["linear"])
+    torch.manual_seed(5)
+    x = torch.randn(2, 25, 6, dtype=torch.float64)
+
+    def message(tilt: Tensor) -> Tensor:
+        way = torch.nn.functional.normalize(torch.eye(3, dtype=torch.float64)[axis] + tilt, dim=0)
+        return summed(model, graph([6, 8], torch.stack([0 * way, 1.3 * way])), x)
+
+    sides = [sign * torch.eye(3, dtype=torch.float64)[k] for k in range(3) if k != axis for sign in (1, -1)]
+    with torch.no_grad():
+        straight = message(torch.zeros(3, dtype=torch.float64))
+        steps = [[float((message(size * side) - straight).abs().max()) for size in (1e-8, 1e-4)] for side in sides]
+    for small, large in steps:
+        assert small < 1e-6 * float(straight.abs().max())
+        assert 1e3 * small < large < 1e5 * small
+
+
+def summed(model: Model, g: AtomGraph, x: Tensor) -> Tensor:
+    """Messages of the first layer."""
+    backbone: Any = model.backbone
+    layer = backbone.layers[0]
+    distance, (edges,) = backbone.edges(g, None)
+    c = layer.scalars(backbone.basis(distance), g)
+    return layer.messages[0](x, c, backbone.embedding(g.z), edges)
 
 
 def test_C2_what_is_left_of_a_linear_network_is_the_grid_and_the_points() -> None:

@@ -57,6 +57,16 @@ def test_C4_a_roll_turns_orders_m_and_minus_m_and_leaves_m_zero() -> None:
         assert (turn - first).abs().max() < 1e-12  # the same angle in every degree
 
 
+def test_C4_truncation_commutes_with_rolls() -> None:
+    """P D(roll) = D_inner(roll) P: what |m| <= 1 cuts off, no roll brings back."""
+    unit = directions(20)
+    one, two = frames_of(unit, "axis"), frames_of(unit, "seeded")
+    for degree, d in enumerate(wigner_d(two @ one.mT, TOP)):
+        keep = slice(max(0, degree - 1), degree + 2)
+        outside = torch.cat([d[:, keep, : keep.start], d[:, keep, keep.stop :]], dim=2)
+        assert outside.numel() == 0 or outside.abs().max() < 1e-12
+
+
 def test_rolls_of_a_seed_are_the_same_again_and_cover_the_circle() -> None:
     unit = Z.expand(2000, 3)
     found = frames_of(unit, "seeded", 1)

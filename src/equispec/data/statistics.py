@@ -97,7 +97,12 @@ class PropertyStatistics:
     max_heavy_atoms: int
     charges: tuple[int, ...]
     multiplicities: tuple[int, ...]
-    periodic: bool
+    periodic_directions: tuple[int, ...]
+
+    @property
+    def periodic(self) -> bool:
+        """Whether some structure is periodic."""
+        return any(self.periodic_directions)
 
     def offsets(self, name: str, kind: str, given: dict[int, float], per_structure: bool) -> Offsets:
         """The offsets of a scalar property: `given` values per element first, then what `kind` asks for.
@@ -151,5 +156,6 @@ class PropertyStatistics:
             "charges": list(self.charges),
             "multiplicities": list(self.multiplicities),
             "periodic": self.periodic,
+            "periodic_directions": list(self.periodic_directions),
             "labels": {name: int(mask.sum()) for name, mask in self.present.items()},
         }

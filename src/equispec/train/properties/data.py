@@ -63,7 +63,7 @@ def measure(samples: Samples, names: Sequence[str]) -> PropertyStatistics:
         max_heavy_atoms=max(int(np.count_nonzero(sample.z > 1)) for sample in samples),
         charges=tuple(sorted({sample.charge for sample in samples})),
         multiplicities=tuple(sorted({sample.multiplicity for sample in samples})),
-        periodic=any(sample.pbc is not None and bool(np.any(sample.pbc)) for sample in samples),
+        periodic_directions=tuple(sorted({0 if s.pbc is None else int(np.sum(s.pbc)) for s in samples})),
     )
 
 
