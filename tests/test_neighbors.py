@@ -5,9 +5,13 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.build import bulk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
+from equispec.data.atoms import graph_from_atoms
 from equispec.neighbors import edge_order, nearest_neighbors, neighbor_list, neighbor_list_batch
 
 MOLECULE = np.zeros((3, 3))
@@ -157,6 +161,15 @@ def test_nearest_neighbors_keeps_the_nearest_in_their_order():
     distance = torch.tensor([3.0, 1.0, 2.0, 5.0, 5.0, 9.0])
     edge_index = torch.stack([receiver, torch.tensor([1, 2, 3, 0, 1, 0])])
     assert nearest_neighbors(edge_index, distance, 2).tolist() == [1, 2, 3, 4, 5]
-    assert nearest_neighbors(edge_index, distance, 1).tolist() == [1, 3, 5]  # of equals, the first sender
+    assert nearest_neighbors(edge_index, distance, 1).tolist() == [1, 3, 4, 5]  # equals together
     assert nearest_neighbors(edge_index, distance, 9).tolist() == list(range(6))
     assert nearest_neighbors(edge_index[:, :0], distance[:0], 3).tolist() == []
+
+
+@pytest.mark.parametrize("limit", [3, 6, 13])
+def test_a_limit_does_not_depend_on_how_a_crystal_is_turned(limit: int) -> None:
+    """Shells of 12, 6 and 24 neighbours stay whole."""
+    crystal, turns = bulk("Cu", "fcc", 3.6), Rotation.random(8, rng=np.random.default_rng(0)).as_matrix()
+    for turn in turns:
+        turned = Atoms(crystal.numbers, crystal.positions @ turn.T, cell=crystal.cell.array @ turn.T, pbc=True)
+        assert graph_from_atoms(turned, 5.0, limit, torch.float32).n_edges == (18 if limit == 13 else 12)

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+TIED = 1e-4  # Å, distances that count as equal
+
 EdgeList = tuple[Int[Tensor, "2 edges"], Float[Tensor, "edges 3"]]  # (receiver, sender), shift in cell vectors
 
 
@@ -104,11 +106,14 @@ def nearest_neighbors(
 ) -> Int[Tensor, "kept"]:
     """Indices of the edges that lead to the `limit` nearest neighbours of each receiver, in their present order.
 
-    Equal distances are decided by the order of the edges (sender, then shift), so that the choice is deterministic.
+    Neighbours that are as far as the last of them (to TIED) are kept, too: which of several equal ones came first would
+    depend on rounding errors, and with them the prediction on how a crystal is turned.
     """
     receiver = edge_index[0]
     order = torch.sort(distance, stable=True).indices
     order = order[torch.sort(receiver[order], stable=True).indices]  # by receiver, then distance
     counts = torch.bincount(receiver)
-    rank = torch.arange(len(receiver), device=receiver.device) - (torch.cumsum(counts, 0) - counts)[receiver]
-    return order[rank < limit].sort().values
+    first = torch.cumsum(counts, 0) - counts
+    last = torch.where(counts > limit, first + limit - 1, -1)
+    reach = torch.where(last >= 0, distance[order[last]] + TIED, torch.inf) if len(order) else distance
+    return (distance <= reach[receiver]).nonzero()[:, 0]

@@ -2,10 +2,17 @@
 
 from pathlib import Path
 
+import hdgnn_is2re as is2re
 import hdgnn_symmetric as symmetric
+import numpy as np
+import property_study
 import pytest
 import torch
+from ase.build import add_adsorbate, fcc111
 from study import read
+
+from equispec.data.properties import PropertySample, write_properties
+from equispec.train.config import load_config
 
 
 @pytest.mark.parametrize(
@@ -38,3 +45,43 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results = read(tmp_path, symmetric.STUDY.name)["results"]
     assert list(results["rows"]) == list(symmetric.networks())
     assert (tmp_path / "hdgnn_symmetric.png").read_bytes().startswith(b"\x89PNG")
+
+
+def slabs(folder: Path) -> None:
+    """Stores of the four splits: hydrogen over one-layer slabs, whose energy is its height."""
+    texts = dict.fromkeys(("method", "units", "protocol", "source", "licence", "citation"), "made up for tests")
+    for number, split in enumerate(is2re.SPLITS):
+        samples = []
+        for k in range(16 if number == 0 else 3):
+            slab = fcc111("Cu", (1, 2, 1), vacuum=5.0)
+            add_adsorbate(slab, "H", 1.0 + 0.03 * k, "ontop")
+            slab.pbc = True
+            label = {"adsorption_energy": np.array(0.03 * k)}
+            z, pos, cell = np.asarray(slab.numbers, dtype=np.int64), slab.positions, slab.cell.array
+            tags = np.array([1, 1, 2])
+            samples.append(PropertySample(k, "", z, pos, 0, 1, label, cell, slab.pbc, tags))
+        write_properties(folder / f"slabs-{split}.h5", samples, texts)
+
+
+def test_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(is2re, "ROTATED", 1)
+    slabs(tmp_path)
+    small = ("model.backbone.features=12", "model.backbone.blocks=1", "train.epochs=1")
+    settings = [word for setting in small for word in ("--set", setting)]
+    folders = ["--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "docs")]
+    is2re.STUDY.main([str(tmp_path), "--tables", "1", "--seeds", "2", *settings, *folders])
+    results = read(tmp_path / "docs", is2re.STUDY.name)["results"]
+    rows = {row["network"]: row for row in results["rows"]}
+    assert list(rows) == ["HDGNN", "PaiNN", "So3krates"]
+    assert all(len(row[split]) == 2 for row in rows.values() for split in is2re.SPLITS)
+    assert rows["PaiNN"]["in-domain"][0] != rows["PaiNN"]["in-domain"][1]
+    assert max(rows["PaiNN"]["mad"] + rows["So3krates"]["mad"]) < 0.1 * min(rows["HDGNN"]["mad"])
+    assert results["counts"] == {"in-domain": 16, "ood-ads": 3, "ood-cat": 3, "ood-both": 3}
+
+
+def test_every_switch_is_one() -> None:
+    """Every row of Tables 3 to 5 is another network."""
+    config = property_study.ROOT / "configs" / is2re.CONFIG
+    every = [settings for networks in is2re.NETWORKS.values() for settings, _ in networks.values()]
+    models = [str(load_config(config, settings).model) for settings in every]
+    assert len(set(models)) == len(models) == 13

@@ -37,7 +37,9 @@ class ISDPaiNNConfig(Config):
 
     name: Literal["isd-painn"] = "isd-painn"
     cutoff: PositiveFloat = Field(8.0, le=100, description="Å")
-    max_neighbors: PositiveInt | None = Field(None, description="keep only the nearest; None: all within the cutoff")
+    max_neighbors: PositiveInt | None = Field(
+        None, description="keep only the nearest, equal ones together; None: all within the cutoff"
+    )
     features: PositiveInt = Field(512, le=8192, description="channels F")
     blocks: PositiveInt = Field(8, description="message and update blocks")
     radial: Literal["bessel", "gaussian"] = "gaussian"

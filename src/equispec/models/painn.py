@@ -34,7 +34,9 @@ class PaiNNConfig(Config):
 
     name: Literal["painn"] = "painn"
     cutoff: PositiveFloat = Field(5.0, le=100, description="Å")
-    max_neighbors: PositiveInt | None = Field(None, description="keep only the nearest; None: all within the cutoff")
+    max_neighbors: PositiveInt | None = Field(
+        None, description="keep only the nearest, equal ones together; None: all within the cutoff"
+    )
     features: PositiveInt = Field(128, le=8192, description="channels F")
     blocks: PositiveInt = Field(3, description="message and update blocks T")
     radial: Literal["bessel", "gaussian"] = "bessel"

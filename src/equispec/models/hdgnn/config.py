@@ -32,7 +32,9 @@ class HDGNNConfig(Config):
     name: Literal["hdgnn"] = "hdgnn"
     preset: Literal["physics", "paper-code"] = "physics"
     cutoff: PositiveFloat = Field(8.0, le=100, description="Å")
-    max_neighbors: PositiveInt | None = Field(None, description="keep only the nearest; None: all within the cutoff")
+    max_neighbors: PositiveInt | None = Field(
+        None, description="keep only the nearest, equal ones together; None: all within the cutoff"
+    )
     features: PositiveInt = Field(64, le=8192, description="channels C of every component of x")
     blocks: PositiveInt = Field(4, description="layers K")
     degree: int = Field(4, ge=1, le=11, description="highest degree L of x")
