@@ -169,8 +169,7 @@ def scaling(repeats: float) -> dict[str, Any]:
         found["rows"][len(atoms)] = timed(sides, max(1, round(3 * repeats)))
     graph = aspirins(10)
     for top in L_MAX:
-        degrees = list(range(1, top + 1))
-        model = so3krates(degrees=degrees, features=132 if 132 % top == 0 else 128)
+        model = so3krates(degrees=list(range(1, top + 1)))
         found["degrees"][top] = timed(
             {"forces": forces(model, graph), "step": step(model, graph)}, max(1, round(5 * repeats))
         )

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import hdgnn_is2re as is2re
+import hdgnn_qm9 as qm9
 import hdgnn_symmetric as symmetric
 import numpy as np
 import property_study
 import pytest
 import torch
+from ase import Atoms
 from ase.build import add_adsorbate, fcc111
+from ase.io import write as write_frames
 from study import read
 
 from equispec.data.properties import PropertySample, write_properties
@@ -85,3 +88,23 @@ def test_every_switch_is_one() -> None:
     every = [settings for networks in is2re.NETWORKS.values() for settings, _ in networks.values()]
     models = [str(load_config(config, settings).model) for settings in every]
     assert len(set(models)) == len(models) == 13
+
+
+def test_molecules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(property_study, "STORES", tmp_path / "stores")
+    rng, ids = np.random.default_rng(0), np.arange(1, 7)
+    energies = {name: rng.normal(size=6) for name in ("e_mp2_Ha", "homo_hf_Ha", "lumo_hf_Ha")}
+    np.savez(tmp_path / "mp2.npz", qm9_id=ids, dipole_mp2_relaxed_au=rng.normal(size=(6, 3)), **energies)
+    line = np.arange(3)[:, None] * [1.2, 0.3, 0.0]
+    frames = [Atoms("CHO", line + rng.uniform(-0.2, 0.2, (3, 3)), info={"qm9_id": int(k)}) for k in ids]
+    write_frames(tmp_path / "structures.xyz", frames, format="extxyz")
+    small = ("model.backbone.features=12", "model.backbone.blocks=1", "train.epochs=1")
+    settings = [word for setting in (*small, "data.split={train: 3, valid: 1}") for word in ("--set", setting)]
+    files = [str(tmp_path / "mp2.npz"), str(tmp_path / "structures.xyz"), "--seeds", "2"]
+    qm9.STUDY.main([*files, *settings, "--runs", str(tmp_path / "runs"), "-o", str(tmp_path / "docs")])
+    results = read(tmp_path / "docs", qm9.STUDY.name)["results"]
+    assert results["parts"] == {"train": 3, "valid": 1, "test": 2}
+    for row in results["rows"].values():
+        assert all(len(row[key]) == 2 and min(row[key]) > 0 for key in qm9.UNITS)
+    page = (tmp_path / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "| HDGNN |" in page
