@@ -3,6 +3,7 @@
 import pickle
 import sys
 import types
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,38 @@ def test_programs_are_not_run(geometric: Any, tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_pickles_change_nothing_and_stay_small(tmp_path: Path) -> None:
+    """Attributes set on what makes tensors, memory that is asked for, depth that ends the process."""
+    set_defaults = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nN}X\x0c\x00\x00\x00__defaults__K\x01\x85s\x86b."
+    before = torch._utils._rebuild_tensor_v2.__defaults__
+    for number, (data, message) in enumerate(
+        {
+            set_defaults: "not a record",
+            b"\x80\x04Nr" + (1 << 27).to_bytes(4, "little") + b".": "more than 20,000 operations",
+            b"\x80\x04)" + b"\x85" * 30_000 + b".": "more than 20,000 operations",
+        }.items()
+    ):
+        with pytest.raises(InputError, match=message):
+            list(read_oc20(write(tmp_path / f"{number}.lmdb", {b"0": data})))
+    assert torch._utils._rebuild_tensor_v2.__defaults__ is before
+
+
+def test_tensors_lie_within_their_numbers(geometric: Any, tmp_path: Path) -> None:
+    numbers = torch.arange(4.0).untyped_storage()
+    stored = torch.storage.TypedStorage(wrap_storage=numbers, dtype=torch.float32, _internal=True)
+    for number, (size, stride, message) in enumerate(
+        [((5, 3), (3, 1), "reaches beyond its numbers"), ((1 << 30, 3), (0, 0), "of the size")]
+    ):
+
+        class Reaching:
+            def __reduce__(self, size: Any = size, stride: Any = stride) -> tuple[Any, ...]:
+                return torch._utils._rebuild_tensor_v2, (stored, 0, size, stride, False, OrderedDict())
+
+        path = records(tmp_path / f"{number}.lmdb", [old(geometric, fields(0, pos=Reaching()))])
+        with pytest.raises(InputError, match=message):
+            list(read_oc20(path))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -149,6 +182,12 @@ def test_programs_are_not_run(geometric: Any, tmp_path: Path) -> None:
         ({"y_relaxed": ..., "y": -1.0}, "has no y_relaxed"),
         ({"pos": torch.zeros(4, 3)}, "record 0: not a record of OC20's IS2RE"),
         ({"cell": 3}, "record 0: not a record of OC20's IS2RE"),
+        ({"sid": 10**30}, "record 0: has sid that are not"),
+        ({"sid": 3.7}, "record 0: has sid that are not"),
+        ({"tags": torch.tensor([0, 0, 1, 1, 0.7])}, "record 0: has tags that are not a list of whole numbers"),
+        ({"atomic_numbers": torch.ones(5, 1)}, "record 0: has atomic_numbers that are not a list"),
+        ({"y_relaxed": "1.5"}, "record 0: has str where a number is needed"),
+        ({"pos": torch.zeros(5, 3, dtype=torch.complex64)}, "record 0: has complex numbers"),
     ],
 )
 def test_foreign_records(changes: dict[str, Any], message: str, geometric: Any, tmp_path: Path) -> None:
@@ -170,6 +209,17 @@ def test_foreign_files(geometric: Any, tmp_path: Path) -> None:
     (tmp_path / "other.lmdb").write_bytes(b"x" * 8192)
     with pytest.raises(InputError, match="not a readable LMDB file"):
         list(read_oc20(tmp_path / "other.lmdb"))
+    whole = records(tmp_path / "whole.lmdb", [new(geometric, fields(k)) for k in range(100)]).read_bytes()
+    (tmp_path / "cut.lmdb").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="ends too early"):
+        list(read_oc20(tmp_path / "cut.lmdb"))
     (tmp_path / "folder").mkdir()
     with pytest.raises(InputError, match="a folder without"):
         list(read_oc20(tmp_path / "folder"))
+
+
+def test_no_atomic_number_is_cut_off(geometric: Any, tmp_path: Path) -> None:
+    z = torch.tensor([300.0, 29, 29, 29, 8])
+    samples = list(read_oc20(records(tmp_path / "data.lmdb", [new(geometric, fields(0, atomic_numbers=z))])))
+    with pytest.raises(InputError, match="has an atomic number of 300; they go from 1 to 118"):
+        write_properties(tmp_path / "store.h5", samples, {**PROVENANCE, "units": "eV, Å"})

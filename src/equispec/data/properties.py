@@ -34,6 +34,7 @@ FORMAT_VERSIONS = (1, 2)  # molecules that all have all properties are the first
 REQUIRED_ATTRIBUTES = ("method", "units", "protocol", "source", "licence", "citation")
 TAGS = ("below the surface", "surface", "adsorbate")  # 0, 1, 2, as in OC20
 UNTAGGED = -1
+HEAVIEST = 118
 STORABLE = tuple(name for name, quantity in QUANTITIES.items() if quantity.scope != "site")
 
 
@@ -131,8 +132,8 @@ def _check(sample: PropertySample) -> None:
     where = f"molecule {sample.id}"
     if len(sample.z) == 0:
         raise InputError(f"{where}: has no atoms")
-    if (sample.z < 1).any():
-        raise InputError(f"{where}: has an atomic number of {int(sample.z.min())}; they begin with 1")
+    if unknown := [int(z) for z in sample.z if not 1 <= z <= HEAVIEST]:
+        raise InputError(f"{where}: has an atomic number of {unknown[0]}; they go from 1 to {HEAVIEST}")
     if not np.isfinite(sample.pos).all():
         raise InputError(f"{where}: has a coordinate that is not a number")
     if not sample.properties:
