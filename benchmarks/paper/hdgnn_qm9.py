@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from property_study import HDGNN, errors, source_arguments, store_of, train_on
+from property_study import HDGNN, deviation_of, errors, source_arguments, store_of, train_on
 from study import RED, Study
 
 from equispec.checkpoint import load_model
@@ -70,7 +70,7 @@ def table(results: dict[str, Any]) -> list[list[Any]]:
 
 def told(values: list[float]) -> str:
     """Mean and standard deviation over the seeds."""
-    spread = f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
+    spread = f" ± {deviation_of(values):.2g}" if len(values) > 1 else ""
     return f"{np.mean(values):.3g}{spread}"
 
 
@@ -92,7 +92,9 @@ def draw(results: dict[str, Any]) -> Figure:
     for k, (name, colour) in enumerate(zip(NETWORKS, (RED, REFERENCE_GREY, CYCLE[0]), strict=True)):
         values = [np.array(results["rows"][name][key]) / base[key] for key in UNITS]
         places = np.arange(len(UNITS)) + (k - 1) * 0.27
-        axis.bar(places, [v.mean() for v in values], 0.25, yerr=[v.std() for v in values], color=colour, label=name)
+        axis.bar(
+            places, [v.mean() for v in values], 0.25, yerr=[deviation_of(v) for v in values], color=colour, label=name
+        )
     axis.set_xticks(range(len(UNITS)), list(UNITS))
     axis.tick_params(axis="x", which="minor", bottom=False)
     axis.set_ylabel("Error / that of PaiNN")

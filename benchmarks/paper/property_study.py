@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 from study import ROOT, Page, trained
 
 from equispec.checkpoint import load_model
@@ -108,6 +109,11 @@ def epoch_seconds(model: Path, store: Path) -> float:
 def errors(model: Path | str, store: Path, split: str = "test") -> PropertyEvaluation:
     """`evaluate_properties` of a model folder."""
     return evaluate_properties(str(model), store, split)
+
+
+def deviation_of(seeds: Sequence[float]) -> float:
+    """The standard deviation over seeds, as estimated from these; 0 for one."""
+    return float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
 
 
 def in_units(evaluation: PropertyEvaluation, **units: str) -> dict[str, Any]:

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from torch import Tensor
 
 from equispec.data.atoms import graph_from_arrays
 from equispec.errors import ConfigError
 from equispec.graph import AtomGraph, collate
 from equispec.model import Model, ModelConfig, build, parameter_count
-from equispec.models.hdgnn import HDGNN, HDGNNConfig
+from equispec.models.hdgnn import HDGNNConfig
 from equispec.models.hdgnn.message import Attention
 from equispec.models.hdgnn.update import DegreeLinear, DegreeNorm, SampledOutput, SphereUpdate
 from equispec.nn.so3 import wigner_d
@@ -289,6 +290,22 @@ def test_C12_one_resolution_is_two_where_all_edges_are_near() -> None:
     assert (energy(near_two, molecule()) - energy(two, molecule())).abs() > 1e-6
 
 
+@pytest.mark.parametrize("resolutions", [1, 2])
+def test_C13_equal_distances_do_not_decide_by_the_order_of_atoms(resolutions: int) -> None:
+    """Shells of 8, 6 and 12 neighbours: the fourth nearest is one of eight."""
+    model = network(resolutions=resolutions, near=4)
+    crystal = bulk("Fe", cubic=True) * (2, 2, 2)
+
+    def value(order: np.ndarray, shift: float) -> Tensor:
+        pos = crystal.positions[order] + shift
+        g = graph_from_arrays(crystal.numbers, pos, 4.5, crystal.cell.array, crystal.pbc, dtype=torch.float64)
+        return energy(model, g)
+
+    rng, expected = np.random.default_rng(0), value(np.arange(16), 0.0)
+    for shift in (0.0, 0.123):
+        assert (value(rng.permutation(16), shift) - expected).abs() < 1e-10
+
+
 @pytest.mark.parametrize("form", ["baseline", "two resolutions", "paper-code"])
 @pytest.mark.parametrize(
     ("z", "pos"),
@@ -373,7 +390,7 @@ def test_forms_have_networks_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"product_degree": 5}, "product_degree = 5 exceeds degree = 4"),
+        ({"product_degree": 5}, "product_degree = 5 exceeds the degree 4"),
         ({"pathway": "none", "product": "none"}, "there would be no messages"),
         ({"product": "full", "full_degree_branch": True}, "full_degree_branch goes with product = mean, not with full"),
         ({"resolutions": 2, "degree": 3}, "two resolutions need a degree of at least 4, not 3"),
@@ -390,4 +407,18 @@ def test_configurations_that_make_no_sense(changes: dict[str, Any], told: str) -
 def test_options_win_over_the_preset() -> None:
     config = HDGNNConfig(preset="paper-code", blocks=3)
     assert (config.blocks, config.degree, config.resolutions) == (3, 6, 2)
-    assert isinstance(HDGNN(HDGNNConfig(**SMALL)).grid, SphereGrid)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"degree": 6, "product_degree": 5, "resolutions": 2}, "product_degree = 5 exceeds the degree 4 of the edges"),
+        ({"degree": 2, "product_degree": 3}, "product_degree = 3 exceeds the degree 2"),
+        ({"attention": "soft"}, "must be sigmoid, softmax or a list of numbers"),
+        ({"attention": [0.5, "x", 0.1, 0.1]}, "must be sigmoid, softmax or a list of numbers"),
+        ({"gradients": True, "envelope": True, "roll": "axis", "max_neighbors": 12}, "and max_neighbors = null"),
+    ],
+)
+def test_options_that_do_not_go_together(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        HDGNNConfig.parse({"name": "hdgnn", **options}, "backbone")

@@ -72,8 +72,10 @@ def test_rolls_of_a_seed_are_the_same_again_and_cover_the_circle() -> None:
     found = frames_of(unit, "seeded", 1)
     assert torch.equal(found, frames_of(unit, "seeded", 1))
     assert not torch.allclose(found, frames_of(unit, "seeded", 2))
-    angles = torch.atan2(found[:, 0, 1], found[:, 0, 0])
-    assert torch.histc(angles, 8).min() > 200
+    for seed, dtype in ((1, torch.float64), (20261126, torch.float32)):
+        found = frames_of(unit.to(dtype), "seeded", seed)
+        angles = torch.atan2(found[:, 0, 1], found[:, 0, 0])
+        assert torch.histc(angles, 8).min() > 200
     assert not torch.equal(frames_of(unit, "random"), frames_of(unit, "random"))
 
 

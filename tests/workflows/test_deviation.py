@@ -16,7 +16,7 @@ from equispec.property_predictor import Properties
 from equispec.workflows.checks import check_model, failed
 from equispec.workflows.deviation import deviation, rolled
 from equispec.workflows.prediction import Question, run
-from property_models import STATISTICS, saved
+from property_models import ENERGY, STATISTICS, saved
 
 BACKBONE = {
     "name": "hdgnn",
@@ -82,6 +82,14 @@ def test_checks_tell_deviations_and_judge_what_holds_exactly(tmp_path: Path) -> 
     assert {"translation", "permutation", "batch", "isolated atom", "precision"} <= judged
 
 
+def test_frames_that_are_drawn_anew_are_checked_by_the_axes(tmp_path: Path) -> None:
+    """As in the public code: what holds exactly for every model is not the draw's fault."""
+    random = {**BACKBONE, "eval_roll": "random"}
+    predictor = load(saved(tmp_path / "hdgnn", backbone=random, statistics=STATISTICS), dtype="float64")
+    assert failed(check_model(predictor)) == []
+    assert predictor.members[0].model.backbone.edges.eval_roll == "random"
+
+
 def test_checks_of_derivatives_where_they_are_right(tmp_path: Path) -> None:
     smooth = {**BACKBONE, "gradients": True, "envelope": True, "roll": "axis"}
     results = check_model(load(saved(tmp_path / "hdgnn", backbone=smooth, statistics=STATISTICS), dtype="float64"))
@@ -97,7 +105,7 @@ def test_predictions_tell_their_deviation(tmp_path: Path) -> None:
     (found,) = run(predictor, [water], question, [tmp_path / "a.xyz", tmp_path / "a.json"])
     expected = deviation(predictor, [water])
     for mads in (found.deviation["energy"], ase.io.read(tmp_path / "a.xyz").info["energy_mad"]):
-        assert mads[1] == pytest.approx(expected.rotation)  # the other two are drawn
+        np.testing.assert_allclose(mads, [expected.roll, expected.rotation, expected.both], rtol=1e-6)
         assert (mads > 0).all()
     (told,) = json.loads((tmp_path / "a.json").read_text())["structures"]
     roll, rotation, both = found.deviation["energy"].tolist()
@@ -105,6 +113,12 @@ def test_predictions_tell_their_deviation(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a.csv: deviations go into .xyz, .extxyz, .json only"):
         list(run(predictor, [water], question, [tmp_path / "a.csv"]))
     painn = load(saved(tmp_path / "painn", statistics=STATISTICS))
+    forces = Question(("forces",), deviation=True)
+    with_forces = saved(
+        tmp_path / "direct", [*ENERGY, {"name": "direct-forces"}], backbone=BACKBONE, statistics=STATISTICS
+    )
+    with pytest.raises(InputError, match="deviations are told of properties that are one number; asked for is forces"):
+        list(run(load(with_forces), [water], forces))
     with pytest.raises(InputError, match="is equivariant by construction"):
         list(run(painn, [water], question))
     assert not (tmp_path / "a.csv").exists()

@@ -127,7 +127,6 @@ def _report(results: "Iterator[Properties]", quiet: bool) -> None:
 
 def _print_line(found: "Properties", first: bool) -> None:
     from equispec.ensemble import structure_name
-    from equispec.quantities import QUANTITIES
 
     shown = [name for name in found.values if SAID_BY.get(name) not in found.values]
     cells = [_cell(name, found.values[name]) for name in shown]
@@ -138,8 +137,9 @@ def _print_line(found: "Properties", first: bool) -> None:
     numbers = "".join(f"{number:>{_width(head)}.6f}" for head, number in cells)
     print(f"{name:<{NAME_WIDTH}}{len(found.atoms):>7}{numbers}")
     for name, mads in found.deviation.items():
+        heading, _ = _cell(name, mads[0])
         told = zip(("MAD_roll", "MAD_rot", "MAD_both"), mads, strict=True)
-        print(f"  {name}: " + ", ".join(f"{kind} {mad:.3g}" for kind, mad in told) + f" {QUANTITIES[name].unit}")
+        print(f"  {heading}: " + ", ".join(f"{kind} {_cell(name, mad)[1]:.3g}" for kind, mad in told))
 
 
 def _width(heading: str) -> int:

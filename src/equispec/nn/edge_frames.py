@@ -44,10 +44,15 @@ def edge_frames(
     x = torch.nn.functional.normalize(torch.linalg.cross(unit, aside), dim=1)
     y = torch.linalg.cross(unit, x)
     if roll in ("random", "seeded"):
-        turns = torch.rand_like(distance) if roll == "random" else ((number + 1) * GOLDEN + seed * sqrt(2)).to(unit) % 1
+        turns = torch.rand_like(distance) if roll == "random" else _golden(number, seed).to(unit)
         cos, sin = torch.cos(2 * pi * turns)[:, None], torch.sin(2 * pi * turns)[:, None]
         x, y = cos * x + sin * y, cos * y - sin * x
     return torch.stack([x, y, unit], dim=1)
+
+
+def _golden(number: Int[Tensor, "edges"], seed: int) -> Float[Tensor, "edges"]:
+    """Parts of a turn in double precision, which tells large numbers and seeds apart."""
+    return ((number + 1).double() * GOLDEN + seed * sqrt(2) % 1) % 1
 
 
 def _other_edge(

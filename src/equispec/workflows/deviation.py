@@ -5,10 +5,11 @@ Here what comes from the frames and what comes from the rotation are told apart 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from ase import Atoms
 from scipy.spatial.transform import Rotation
 
@@ -35,17 +36,27 @@ def deviation(
     predictor: Predictor, structures: Sequence[Atoms], name: str = "energy", rotations: int = ROTATIONS, seed: int = 0
 ) -> Deviation:
     """Deviations of a property of structures, one number each, by `rotations` of every structure."""
+    return deviations(predictor, structures, [name], rotations, seed)[name]
+
+
+def deviations(
+    predictor: Predictor, structures: Sequence[Atoms], names: Sequence[str], rotations: int = ROTATIONS, seed: int = 0
+) -> dict[str, Deviation]:
+    """The same for several properties at once. `seed`: of the rotations and of the frames that are drawn anew."""
     home = [atoms for atoms in structures for _ in range(rotations)]
     turns = Rotation.random(len(home), rng=np.random.default_rng(seed)).as_matrix()
     turned = [_turned(atoms, turn) for atoms, turn in zip(home, turns, strict=True)]
 
     def values(asked: Sequence[Atoms]) -> np.ndarray:
-        return np.array([float(found.values[name]) for found in predictor.properties(asked, [name])])
+        found = predictor.properties(asked, names)
+        return np.array([[float(one.values[name]) for name in names] for one in found])
 
     rotation = np.abs(values(turned) - values(home))
-    with rolled(predictor, "random"):
+    with rolled(predictor, "random"), torch.random.fork_rng():
+        torch.manual_seed(seed)
         first, second, both = values(home), values(home), values(turned)
-    return Deviation(*(float(np.mean(x)) for x in (np.abs(first - second), rotation, np.abs(both - first))))
+    means = [np.mean(x, axis=0) for x in (np.abs(first - second), rotation, np.abs(both - first))]
+    return {name: Deviation(*(float(mean[k]) for mean in means)) for k, name in enumerate(names)}
 
 
 def _turned(atoms: Atoms, matrix: np.ndarray) -> Atoms:
@@ -53,6 +64,14 @@ def _turned(atoms: Atoms, matrix: np.ndarray) -> Atoms:
     moved.set_cell(atoms.cell @ matrix.T)
     moved.positions = atoms.positions @ matrix.T
     return moved
+
+
+@contextmanager
+def settled(predictor: Predictor) -> Iterator[None]:
+    """Frames that would be drawn anew at every evaluation are rolled by the axes for a while."""
+    drawn = any(m.model.backbone.edges.eval_roll == "random" for m in predictor.members if m.model.approximate)  # type: ignore[union-attr]
+    with rolled(predictor, "axis") if drawn else nullcontext():
+        yield
 
 
 @contextmanager

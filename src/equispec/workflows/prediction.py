@@ -24,7 +24,7 @@ from equispec.property_predictor import BATCH_ATOMS, Properties
 from equispec.quantities import QUANTITIES
 from equispec.spectra.io import check_writable, write_bytes
 from equispec.workflows.absorption import strictly
-from equispec.workflows.deviation import deviation
+from equispec.workflows.deviation import deviations
 from equispec.workflows.prediction_files import PropertyWriter, fitting, known_suffix
 
 MANIFEST = "predictions.json"
@@ -80,14 +80,16 @@ def predict(predictor: Predictor, structures: Iterable[Atoms], question: Questio
 
 
 def _with_deviation(predictor: Predictor, found: Properties) -> Properties:
-    told = {}
+    names = one_number(found.values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DomainWarning)  # the prediction itself has told
-        for name, value in found.values.items():
-            if QUANTITIES[name].scope == "system" and not value.shape:
-                mads = deviation(predictor, [found.atoms], name)
-                told[name] = np.array([mads.roll, mads.rotation, mads.both])
-    return replace(found, deviation=told)
+        mads = deviations(predictor, [found.atoms], names)
+    return replace(found, deviation={name: np.array([one.roll, one.rotation, one.both]) for name, one in mads.items()})
+
+
+def one_number(names: Iterable[str]) -> list[str]:
+    """Those properties that are one number for a structure."""
+    return [name for name in names if QUANTITIES[name].scope == "system" and not QUANTITIES[name].shape]
 
 
 def run(
@@ -121,6 +123,7 @@ def run_shards(
         **predictor.properties_meta(names),
         "precision": str(predictor.dtype).removeprefix("torch."),
         "structures_sha256": source,
+        **({"deviation": True} if question.deviation else {}),
         "structures_per_file": shards.size,
         "suffix": shards.suffix,
     }
@@ -156,7 +159,10 @@ def _settled(predictor: Predictor, question: Question, outputs: Sequence[Path]) 
         if question.deviation and path.suffix.lower() not in WITH_DEVIATION:
             raise InputError(f"{path}: deviations go into {', '.join(WITH_DEVIATION)} only")
         names = fitting(names, predictor.quantities, path)
-    return replace(question, properties=predictor.asked(names))
+    asked = predictor.asked(names)
+    if question.deviation and not one_number(asked):
+        raise InputError(f"deviations are told of properties that are one number; asked for is {', '.join(asked)}")
+    return replace(question, properties=asked)
 
 
 def fingerprint(files: Sequence[Path], smiles: Sequence[str]) -> str:

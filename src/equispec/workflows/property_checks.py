@@ -26,7 +26,7 @@ from equispec.workflows.check_result import (
     short,
     told,
 )
-from equispec.workflows.deviation import deviation
+from equispec.workflows.deviation import deviation, settled
 from equispec.workflows.energy_checks import NUDGE, SLOPE, check_energy
 from equispec.workflows.probes import passing_atom
 from equispec.workflows.property_probe import PropertyProbe, displaced, some_direction, turned
@@ -37,17 +37,18 @@ SINGLE = 1e-3  # of the largest value
 
 def check_properties(predictor: Predictor) -> list[CheckResult]:
     """All checks that the properties of a model in double precision allow for."""
-    probe = PropertyProbe(predictor)
-    return [
-        *_symmetries(probe),
-        *_independence(probe),
-        *(check_energy(probe) if probe.conservative else ()),
-        *(_smoothness(probe) if probe.smooth else ()),
-        *(_dipole(probe) if "dipole" in probe.names else ()),
-        *(_polarizability(probe) if "polarizability" in probe.names else ()),
-        *(_tensor_derivatives(probe) if probe.smooth else ()),
-        _precision(probe),
-    ]
+    with settled(predictor):
+        probe = PropertyProbe(predictor)
+        return [
+            *_symmetries(probe),
+            *_independence(probe),
+            *(check_energy(probe) if probe.conservative else ()),
+            *(_smoothness(probe) if probe.smooth else ()),
+            *(_dipole(probe) if "dipole" in probe.names else ()),
+            *(_polarizability(probe) if "polarizability" in probe.names else ()),
+            *(_tensor_derivatives(probe) if probe.smooth else ()),
+            _precision(probe),
+        ]
 
 
 def _symmetries(probe: PropertyProbe) -> list[CheckResult]:

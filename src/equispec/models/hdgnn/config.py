@@ -1,8 +1,17 @@
 """Configuration of HDGNN: the options of the paper, of its ablations (Tables 3 to 5) and of the public code."""
 
+from math import isfinite
 from typing import Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from equispec.config import Config
 from equispec.nn.edge_frames import Roll
@@ -22,6 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "excitation": "mean",
         "output_points": "scn",
         "eval_roll": "random",
+        "elements": 90,
     },
 }
 
@@ -69,10 +79,21 @@ class HDGNNConfig(Config):
     output_points: Literal["unit", "scn"] = Field("unit", description="scn: scaled by their density, as in SCN")
     invariant_weight: NonNegativeFloat = Field(0.0, description="λ of a network of f beside that of x; 0: none")
     roll: Roll = Field("random", description="how frames are rolled in training: random, seeded, axis or local")
-    eval_roll: Roll = Field("axis", description="and in evaluation")
+    eval_roll: Roll = Field(
+        "axis",
+        description="and in evaluation; seeded depends on the order of atoms, local on which of equals is nearest",
+    )
     roll_seed: NonNegativeInt = 0
     envelope: bool = Field(False, description="messages vanish at the cutoff")
     gradients: bool = Field(False, description="frames follow the positions in derivatives; rolls must be axis")
+
+    @field_validator("attention", mode="before")
+    @classmethod
+    def _known_attention(cls, value: Any) -> Any:
+        numbers = isinstance(value, list | tuple) and all(type(x) in (int, float) and isfinite(x) for x in value)
+        if not numbers and value not in ("sigmoid", "softmax"):
+            raise ValueError("must be sigmoid, softmax or a list of numbers, one for each branch")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -82,8 +103,9 @@ class HDGNNConfig(Config):
 
     @model_validator(mode="after")
     def _consistent(self) -> "HDGNNConfig":
-        if self.product_degree > self.degree:
-            raise ValueError(f"product_degree = {self.product_degree} exceeds degree = {self.degree}")
+        if self.product_degree > (least := self.levels[-1][0]):
+            far = " of the edges that are not the nearest" if self.resolutions == 2 else ""
+            raise ValueError(f"product_degree = {self.product_degree} exceeds the degree {least}{far}")
         if self.pathway == "none" and self.product == "none":
             raise ValueError("pathway and product are both none; there would be no messages")
         if self.full_degree_branch and self.product != "mean":
@@ -92,8 +114,12 @@ class HDGNNConfig(Config):
             raise ValueError(f"two resolutions need a degree of at least {LEAST_DEGREE}, not {self.degree}")
         if isinstance(self.attention, tuple) and len(self.attention) != self.branches:
             raise ValueError(f"attention: {self.branches} numbers are needed, one for each branch")
-        if self.gradients and not (self.envelope and self.roll == self.eval_roll == "axis" and self.resolutions == 1):
-            raise ValueError("gradients need envelope = true, roll = eval_roll = axis and resolutions = 1: others jump")
+        smooth = self.envelope and self.resolutions == 1 and self.max_neighbors is None
+        if self.gradients and not (smooth and self.roll == self.eval_roll == "axis"):
+            raise ValueError(
+                "gradients need envelope = true, roll = eval_roll = axis, resolutions = 1 and max_neighbors = null: "
+                "others jump"
+            )
         return self
 
     @property

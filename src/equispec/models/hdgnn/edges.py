@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from equispec.graph import AtomGraph, edge_vectors
 from equispec.models.hdgnn.config import HDGNNConfig
+from equispec.neighbors import nearest_neighbors
 from equispec.nn.cutoff import polynomial_envelope
 from equispec.nn.degree_products import EdgeCouplings
-from equispec.nn.edge_frames import Roll, edge_frames, ranks, rotations
+from equispec.nn.edge_frames import Roll, edge_frames, rotations
 from equispec.nn.norms import distances_and_directions
 from equispec.nn.so3 import spherical_harmonics
 
@@ -75,7 +76,8 @@ class EdgeView(nn.Module):
         envelope = polynomial_envelope(distance / config.cutoff) if config.envelope else None
         parts = [torch.arange(graph.n_edges, device=unit.device)]
         if config.resolutions == 2:
-            near = ranks(distance.detach(), receiver) < config.near
+            near = torch.zeros(graph.n_edges, dtype=torch.bool, device=unit.device)
+            near[nearest_neighbors(graph.edge_index, distance.detach(), config.near)] = True
             parts = [near.nonzero()[:, 0], (~near).nonzero()[:, 0]]
         views = []
         for (top, _), index, couplings in zip(config.levels, parts, self.couplings, strict=True):
