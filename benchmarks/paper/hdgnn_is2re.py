@@ -122,7 +122,7 @@ def table(results: dict[str, Any]) -> list[list[Any]]:
                 row["parameters"],
                 *numbers,
                 away,
-                told(row["mad"]),
+                *(told(row[mad], 1) for mad in MADS),
                 *shares,
                 row["published"],
             ]

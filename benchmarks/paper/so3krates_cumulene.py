@@ -124,6 +124,8 @@ def text(results: dict[str, Any]) -> str:
     counts = ", ".join(f"{results['all'][0][group]['n']} structures of {group}" for group in GROUPS)
     even = ", ".join(str(results["even"][0][group]["n"]) for group in GROUPS)
     height = max(results["true"]) / 1e3
+    non_local, *local = (row["twist"] for row in results["even"])
+    every = results["all"][0]["twist"]
     return (
         "All lengths: 200 structures of 3 to 10, 13 and 14 carbon atoms for training, 50 for validation, as published; "
         f"mean absolute errors of {counts}. Even lengths: 100 of 4, 6, 8, 10 and 14 carbon atoms, 25 for validation, "
@@ -132,7 +134,13 @@ def text(results: dict[str, Any]) -> str:
         "both ends of a chain of more than eleven carbon atoms. So3krates in the form of the authors' code; the "
         "non-local network has a fixed χ_cut of 0.5: with the paper's 1/n no pair of atoms sees each other at the "
         f"start, where all SPHCs are alike. {RECIPE[0].split('=')[1]} epochs (all) and "
-        f"{EVEN_RECIPE[0].split('=')[1]} (even), one seed."
+        f"{EVEN_RECIPE[0].split('=')[1]} (even), one seed. **What the non-local term buys:** trained on even lengths, it "
+        f"gives the twist of a length it has not seen with a correlation of {non_local['correlation']:.3f} and "
+        f"{non_local['height']:.2f} times the height; the local networks give "
+        f"{max(row['height'] for row in local):.0e} times it. Trained on all lengths it gives "
+        f"{every['height']:.2f} times the height: the stable twist alternates with the number of carbon atoms, and no "
+        "network here can tell an even distance from an odd one. Beyond the lengths of training its errors grow, those "
+        "of the local networks do not."
     )
 
 
