@@ -11,13 +11,11 @@ import argparse
 import datetime
 import os
 import platform
-import time
 from collections.abc import Callable
 from math import pi, sqrt
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.build import add_adsorbate, fcc111, molecule
@@ -25,6 +23,7 @@ from e3nn import o3
 from torch import Tensor
 from torch.nn.functional import silu
 
+from clock import Side, timed
 from equispec.data.atoms import graph_from_atoms
 from equispec.graph import AtomGraph, collate
 from equispec.model import Model, ModelConfig, build
@@ -61,17 +60,6 @@ def network(**backbone: Any) -> Model:
 
 def graph_of(atoms: Atoms) -> AtomGraph:
     return graph_from_atoms(atoms, CUTOFF, NEIGHBORS)
-
-
-def timed(sides: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Median CPU milliseconds of all sides, called in turn."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats + 1):
-        for name, side in sides.items():
-            start = time.process_time()
-            side()
-            times[name].append(1e3 * (time.process_time() - start))
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 # --- rotation matrices -----------------------------------------------------------------------------------------------
@@ -178,14 +166,14 @@ def block_times(model: Model, graph: AtomGraph, repeats: int) -> dict[str, Any]:
         a = block.attention(c, f, edges)
         z = block.couplings[0](edges.maps, block._coupled(x, edges))
 
-    def with_gradients(side: Callable[..., Tensor]) -> Callable[[], Any]:
+    def with_gradients(side: Callable[..., Tensor]) -> Side:
         def run() -> Any:
             inputs = [value.clone().requires_grad_() for value in (x, c, f)]
             return torch.autograd.grad(side(*inputs).square().sum(), [*inputs, *block.parameters()])
 
         return run
 
-    def quiet(side: Callable[..., Any], *given: Any) -> Callable[[], Any]:
+    def quiet(side: Callable[..., Any], *given: Any) -> Side:
         def run() -> Any:
             with torch.no_grad():
                 return side(*given)
@@ -214,7 +202,7 @@ def block_times(model: Model, graph: AtomGraph, repeats: int) -> dict[str, Any]:
     }
 
 
-def kept(side: Callable[[], Any]) -> int:
+def kept(side: Side) -> int:
     """Bytes of different tensors that are saved for the gradient."""
     storages: dict[int, int] = {}
 
@@ -237,7 +225,7 @@ def whole(repeats: int) -> dict[str, float]:
     model = network(**SMALL)
     weights = list(model.parameters())
 
-    def predicted(model: Model, graph: AtomGraph) -> Callable[[], Any]:
+    def predicted(model: Model, graph: AtomGraph) -> Side:
         def run() -> Any:
             with torch.no_grad():
                 return model(graph)

@@ -13,9 +13,7 @@ import os
 import platform
 import subprocess
 import sys
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from clock import Side, timed
 from equispec.data.atoms import graph_from_atoms
 from equispec.data.structures import atoms_from_smiles
 from equispec.derivatives import evaluate
@@ -37,8 +36,6 @@ REPORT = ROOT / "docs" / "benchmarks" / "so3krates_speed.md"
 CUTOFF = 5.0
 SIZES = (4, 10, 20, 40, 80, 160)  # molecules in a row
 L_MAX = (1, 2, 3, 4)
-
-Side = Callable[[], Any]
 
 
 def so3krates(**backbone: Any) -> Model:
@@ -101,17 +98,6 @@ def step(model: Model, graph: AtomGraph) -> Side:
         return torch.autograd.grad(loss, weights, allow_unused=True)
 
     return run
-
-
-def timed(sides: dict[str, Side], repeats: int) -> dict[str, float]:
-    """Median CPU milliseconds of all sides, called in turn."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats + 1):
-        for name, side in sides.items():
-            start = time.process_time()
-            side()
-            times[name].append(1e3 * (time.process_time() - start))
-    return {name: float(np.median(values[1:])) for name, values in times.items()}
 
 
 def rows(ours: Model, repeats: float) -> dict[str, dict[str, float]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from property_study import HDGNN, deviation_of, errors, source_arguments, train_on
+from property_study import HDGNN, deviation_of, errors, over_seeds, source_arguments, train_on
 from study import RED, Study
 
 from equispec.checkpoint import load_model
@@ -31,6 +31,7 @@ FLAT = "cutoff: 6.0, max_neighbors: 24"
 
 
 def backbone(**options: Any) -> list[str]:
+    """Settings of options of the network."""
     return [f"model.backbone.{name}={value}" for name, value in options.items()]
 
 
@@ -112,8 +113,8 @@ def table(results: dict[str, Any]) -> list[list[Any]]:
     header = ["table", "network", "parameters", "train", *SPLITS, "mean of the three ood", *MADS]
     rows: list[list[Any]] = [[*header, *(f"EwT {split} (%)" for split in SPLITS), "paper, validation in domain"]]
     for row in results["rows"]:
-        numbers = [told(row[key]) for key in ("train", *SPLITS)]
-        away = told(np.mean([row[split] for split in SPLITS[1:]], axis=0).tolist())
+        numbers = [over_seeds(row[key], ".0f", ".0f") for key in ("train", *SPLITS)]
+        away = over_seeds(np.mean([row[split] for split in SPLITS[1:]], axis=0).tolist(), ".0f", ".0f")
         shares = [f"{100 * float(np.mean(row[f'EwT {split}'])):.1f}" for split in SPLITS]
         rows.append(
             [
@@ -122,18 +123,12 @@ def table(results: dict[str, Any]) -> list[list[Any]]:
                 row["parameters"],
                 *numbers,
                 away,
-                *(told(row[mad], 1) for mad in MADS),
+                *(over_seeds(row[mad], ".1f", ".1f") for mad in MADS),
                 *shares,
                 row["published"],
             ]
         )
     return rows
-
-
-def told(values: list[float], digits: int = 0) -> str:
-    """Mean and standard deviation over the seeds."""
-    spread = f" ± {deviation_of(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.{digits}f}{spread}"
 
 
 def text(results: dict[str, Any]) -> str:

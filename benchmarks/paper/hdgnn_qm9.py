@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from property_study import HDGNN, deviation_of, errors, source_arguments, store_of, train_on
+from property_study import HDGNN, deviation_of, errors, over_seeds, source_arguments, store_of, train_on
 from study import RED, Study
 
 from equispec.checkpoint import load_model
@@ -64,14 +64,8 @@ def error_of(score: Any) -> float:
 def table(results: dict[str, Any]) -> list[list[Any]]:
     rows: list[list[Any]] = [["network", "parameters", *(f"{name} ({unit})" for name, unit in UNITS.items())]]
     for name, row in results["rows"].items():
-        rows.append([name, row["parameters"], *(told(row[key]) for key in UNITS)])
+        rows.append([name, row["parameters"], *(over_seeds(row[key], ".3g", ".2g") for key in UNITS)])
     return [*rows, ["HDGNN (published, B3LYP, a network for each)", None, *PUBLISHED.values()]]
-
-
-def told(values: list[float]) -> str:
-    """Mean and standard deviation over the seeds."""
-    spread = f" ± {deviation_of(values):.2g}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3g}{spread}"
 
 
 def text(results: dict[str, Any]) -> str:

@@ -120,6 +120,12 @@ def deviation_of(seeds: Sequence[float]) -> float:
     return float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
 
 
+def over_seeds(values: Sequence[float], form: str, spread: str) -> str:
+    """Mean and standard deviation over seeds in these formats."""
+    deviation = f" ± {deviation_of(values):{spread}}" if len(values) > 1 else ""
+    return f"{np.mean(values):{form}}{deviation}"
+
+
 def in_units(evaluation: PropertyEvaluation, **units: str) -> dict[str, Any]:
     """Property -> mean absolute and root mean square error and bias in the unit wanted."""
     found = {}
