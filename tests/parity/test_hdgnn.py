@@ -237,7 +237,7 @@ def test_a_batch(case: Case) -> None:
 )
 def test_published_numbers_of_parameters(changes: dict[str, int], count: int) -> None:
     """C1; on tensors without memory."""
-    backbone = {"name": "hdgnn", "preset": "paper-code", "elements": 90, **changes}
+    backbone = {"name": "hdgnn", "preset": "paper-code", **changes}
     config = ModelConfig.parse({"backbone": backbone, "heads": [{"name": "energy", "layers": 1}]})
     with torch.device("meta"):
         assert parameter_count(build(config)) == count
