@@ -1,6 +1,6 @@
 """Small adsorbates on rigid fcc(111) slabs of metals and alloys with GFN1-xTB: a small set in the manner of IS2RE.
 
-    python benchmarks/hdgnn_paper/slab_data.py [--number 1000]     # writes data/slabs; about 90 minutes of a core
+    python benchmarks/hdgnn_paper/slab_data.py [--number 1000]     # writes data/slabs
 
 1. Slabs: 2 x 2 cells of three layers of eight metals and of their alloys A3B, one atom of each layer being B, with
    lattice constants by Vegard's rule, periodic in three directions, 12 Å of vacuum.
@@ -30,9 +30,9 @@ from ase.constraints import FixAtoms
 from ase.data import covalent_radii
 from ase.optimize import BFGS
 from scipy.spatial.transform import Rotation
-from tblite.ase import TBLite
 
 from equispec.data.properties import PropertySample, write_properties
+from equispec.reference.xtb import tblite_library
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ROOT / "runs" / "slabs" / "slabs.xyz"
@@ -44,6 +44,7 @@ STRAIN = 0.03
 VACUUM = 12.0  # Å
 CONTACT = 1.1  # closest distance over the sum of covalent radii
 BROKEN, GONE = 1.35, 1.5  # bonds, and the closest distance to the metal, over the sum of covalent radii
+SPLITS = ("in-domain", "ood-ads", "ood-cat", "ood-both")
 FMAX, STEPS = 0.05, 100  # eV/Å
 SEED = 11
 
@@ -93,6 +94,9 @@ def closest(atoms: Atoms, metals: int) -> float:
 
 def energy(atoms: Atoms, relax: bool) -> float:
     """GFN1-xTB energy in eV, relaxed or as it is; RuntimeError where it does not come to rest."""
+    tblite_library()  # with one thread: several make it slower
+    from tblite.ase import TBLite
+
     atoms.calc = TBLite(method="GFN1-xTB", verbosity=0, max_iterations=200, accuracy=10.0)
     if relax and not BFGS(atoms, logfile=None, maxstep=0.1).run(fmax=FMAX, steps=STEPS):
         raise RuntimeError(f"not at rest after {STEPS} steps")
@@ -107,15 +111,25 @@ def of_atoms() -> dict[str, float]:
     return {"H": e["H2"] / 2, "O": oxygen, "C": e["CO"] - oxygen, "N": e["N2"] / 2}
 
 
-def calculated(number: int) -> Atoms:
-    """Structure `number` before relaxation; info: a, b, adsorbate, and adsorption_energy or failure."""
-    rng = np.random.default_rng((SEED, number))
+def kind(number: int) -> tuple[str, str, str]:
+    """A, B and adsorbate of structure `number`: all of them in one random order, then in another."""
     kinds = [(*metals, name) for metals in compositions() for name in ADSORBATES]
     lap = np.random.default_rng((SEED, 0, 1 + number // len(kinds))).permutation(len(kinds))
-    a, b, name = kinds[lap[number % len(kinds)]]
+    return kinds[lap[number % len(kinds)]]
+
+
+def drawn(number: int) -> tuple[Atoms, Atoms]:
+    """Structure `number` before relaxation without and with its adsorbate; info: id, a, b, adsorbate."""
+    rng, (a, b, name) = np.random.default_rng((SEED, number)), kind(number)
     clean = slab(a, b, STRAIN * rng.uniform(-1, 1))
     atoms = with_adsorbate(clean, name, rng)
     atoms.info = {"id": number + 1, "a": a, "b": b, "adsorbate": name}
+    return clean, atoms
+
+
+def calculated(number: int) -> Atoms:
+    """Structure `number` before relaxation, with adsorption_energy (eV) or failure in its info."""
+    clean, atoms = drawn(number)
     end = atoms.copy()
     end.set_constraint(FixAtoms(range(len(clean))))
     try:
@@ -145,14 +159,11 @@ def part_of(atoms: Atoms) -> str:
     """The split of a structure."""
     metal = bool({atoms.info["a"], atoms.info["b"]} & set(NEW_METALS))
     guest = atoms.info["adsorbate"] in NEW_ADSORBATES
-    return {(False, False): "in-domain", (False, True): "ood-ads", (True, False): "ood-cat", (True, True): "ood-both"}[
-        metal, guest
-    ]
+    return SPLITS[2 * metal + guest]
 
 
 def write(frames: list[Atoms], folder: Path) -> str:
     """One store for each split; returns what the card says."""
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {
         "method": "GFN1-xTB (tblite), periodic, adsorbate relaxed on a rigid slab",
         "units": "eV, Å",
@@ -161,9 +172,13 @@ def write(frames: list[Atoms], folder: Path) -> str:
         "licence": "CC0-1.0",
         "citation": "equispec; GFN1-xTB: Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput. 2017, 13, 1989",
     }
+    parts = {part: [frame for frame in frames if part_of(frame) == part] for part in SPLITS}
+    for part, chosen in parts.items():
+        if not any("adsorption_energy" in frame.info for frame in chosen):
+            raise SystemExit(f"none of {len(frames)} structures is in the split {part}; calculate more (--number)")
+    folder.mkdir(parents=True, exist_ok=True)
     told = []
-    for part in ("in-domain", "ood-ads", "ood-cat", "ood-both"):
-        chosen = [frame for frame in frames if part_of(frame) == part]
+    for part, chosen in parts.items():
         samples, failures = [], []
         for frame in chosen:
             if "failure" in frame.info:
@@ -173,8 +188,6 @@ def write(frames: list[Atoms], folder: Path) -> str:
             label = {"adsorption_energy": np.asarray(frame.info["adsorption_energy"])}
             samples.append(PropertySample(frame.info["id"], "", z, pos, 0, 1, label, frame.cell.array, frame.pbc, tags))
         write_properties(folder / f"slabs-{part}.h5", samples, texts, failures)
-        if not samples:
-            raise SystemExit(f"none of {len(frames)} structures is in the split {part}; calculate more (--number)")
         values = np.array([float(sample.properties["adsorption_energy"]) for sample in samples])
         reasons = ", ".join(f"{n} {why}" for why, n in Counter(why for _, why in failures).most_common(4))
         told.append(
