@@ -87,7 +87,8 @@ class PropertyStatistics:
     """Statistics of training structures with properties; what of it is plain data is stored with the model.
 
     `counts` [molecules, elements]: atoms of each of `elements` in each structure; `labels`: the values of each property
-    where there are any, `present` [molecules] where there are: per structure, or per atom for properties of atoms.
+    where there are any, `present` [molecules] where there are: per structure, or per atom for properties of atoms;
+    `periodic_directions`: in how many directions structures are periodic, each number once, 0 for molecules.
     """
 
     elements: tuple[int, ...]
