@@ -1,6 +1,6 @@
 """Small adsorbates on rigid fcc(111) slabs of metals and alloys with GFN1-xTB: a small set in the manner of IS2RE.
 
-    python benchmarks/hdgnn_paper/slab_data.py [--number 1000]     # writes data/slabs
+    python benchmarks/hdgnn_paper/slab_data.py [--number 1000] [--workers 2]     # writes data/slabs
 
 1. Slabs: 2 x 2 cells of three layers of eight metals and of their alloys A3B, one atom of each layer being B, with
    lattice constants by Vegard's rule, periodic in three directions, 12 Å of vacuum.
@@ -19,6 +19,7 @@ import argparse
 from collections import Counter
 from functools import cache
 from itertools import permutations
+from multiprocessing import Pool
 from pathlib import Path
 
 import ase.io
@@ -200,13 +201,15 @@ def write(frames: list[Atoms], folder: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--number", type=int, default=1000, help="structures to try")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
     parser.add_argument("--run", type=Path, default=RUN, help="file of the structures")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "data" / "slabs", help="folder of the stores")
     arguments = parser.parse_args()
     arguments.run.parent.mkdir(parents=True, exist_ok=True)
     known = len(ase.io.read(arguments.run, ":")) if arguments.run.is_file() else 0
-    for number in range(known, arguments.number):
-        ase.io.write(arguments.run, calculated(number), format="extxyz", append=True)
+    with Pool(arguments.workers) as pool:
+        for atoms in pool.imap(calculated, range(known, arguments.number)):
+            ase.io.write(arguments.run, atoms, format="extxyz", append=True)
     print(write(ase.io.read(arguments.run, f":{arguments.number}"), arguments.output))
 
 

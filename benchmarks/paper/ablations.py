@@ -13,17 +13,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
-from study import (
-    AXES,
-    PAPER_TRAINING_SITES,
-    THRESHOLD,
-    Study,
-    evaluated,
-    figures,
-    plain,
-    trained,
-    training_arguments,
-)
+from spectra_study import AXES, ISD_PAINN, PAPER_TRAINING_SITES, THRESHOLD, evaluated, figures
+from study import Study, plain, trained, training_arguments
 
 from equispec.checkpoint import load_model
 from equispec.predict import load
@@ -171,6 +162,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Errors of the four networks with the floor, and spectra of an anisotropic site")},
+    page=ISD_PAINN,
 )
 
 if __name__ == "__main__":

@@ -11,20 +11,18 @@ from typing import Any
 import numpy as np
 from ase.symbols import Symbols
 from matplotlib.figure import Figure
-from study import (
+from spectra_study import (
     AXES,
-    RED,
+    ISD_PAINN,
     THRESHOLD,
-    Study,
-    cell,
     described,
     draw_calculated,
     errors_along_axes,
     evaluated,
     native_and_broad,
     origin,
-    plain,
 )
+from study import RED, Study, cell, plain
 
 from equispec.spectra import directional, isotropic_part
 from equispec.workflows.evaluation import RESOLUTIONS
@@ -110,6 +108,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Spectra of the four amino acids averaged over their carbons; native errors")},
+    page=ISD_PAINN,
 )
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from study import AXES, RED, Study, described, evaluated, native_and_broad, origin, plain
+from spectra_study import AXES, ISD_PAINN, described, evaluated, native_and_broad, origin
+from study import RED, Study, plain
 
 from equispec.errors import InputError
 from equispec.spectra import directional, mse
@@ -147,6 +148,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Spectra of benzene at six angles along x, y and z, and the intensity of the π* peak")},
+    page=ISD_PAINN,
 )
 
 if __name__ == "__main__":

@@ -9,16 +9,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from study import (
-    RED,
-    THRESHOLD,
-    Study,
-    described,
-    errors_along_axes,
-    evaluated,
-    model_and_data,
-    origin,
-)
+from spectra_study import ISD_PAINN, THRESHOLD, described, errors_along_axes, evaluated, origin
+from study import RED, Study, model_and_data
 
 from equispec.predict import load
 from equispec.spectra.plot import CYCLE
@@ -135,6 +127,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Errors against the number of heavy atoms")},
+    page=ISD_PAINN,
 )
 
 if __name__ == "__main__":

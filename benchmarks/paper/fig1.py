@@ -7,20 +7,20 @@ import argparse
 from typing import Any
 
 from matplotlib.figure import Figure
-from study import (
+from spectra_study import (
+    ISD_PAINN,
     PAPER_SHARE,
     PAPER_TRAINING_SITES,
     THRESHOLD,
-    Study,
     at_percentiles,
     described,
     draw_example,
     draw_sorted,
     evaluated,
     mark_examples,
-    model_and_data,
     origin,
 )
+from study import Study, model_and_data
 
 from equispec.workflows.evaluation import RESOLUTIONS
 
@@ -89,6 +89,7 @@ STUDY = Study(
         f"-{name}": (lambda results, name=name: draw(results, name), f"Sorted errors and four spectra, {name}")
         for name in RESOLUTIONS
     },
+    page=ISD_PAINN,
 )
 
 if __name__ == "__main__":

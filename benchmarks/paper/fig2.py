@@ -12,19 +12,17 @@ from ase.data import chemical_symbols, covalent_radii
 from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from study import (  # fmt: skip
+from spectra_study import (
     AXES,
-    Study,
-    cell,
+    ISD_PAINN,
     described,
     draw_calculated,
     evaluated,
-    model_and_data,
     molecular_sums,
     native_and_broad,
     origin,
-    plain,
 )
+from study import Study, cell, model_and_data, plain
 
 from equispec.data.bonds import bond_matrix
 from equispec.spectra import directional, percentile_indices
@@ -184,6 +182,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Structure, spectra of the sites and of the molecule")},
+    page=ISD_PAINN,
 )
 
 if __name__ == "__main__":

@@ -171,7 +171,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Errors in domain and out of domain, with standard deviations over seeds")},
-    HDGNN,
+    page=HDGNN,
 )
 
 if __name__ == "__main__":

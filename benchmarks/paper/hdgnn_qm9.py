@@ -105,7 +105,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Errors over those of PaiNN, with standard deviations over seeds")},
-    HDGNN,
+    page=HDGNN,
 )
 
 if __name__ == "__main__":

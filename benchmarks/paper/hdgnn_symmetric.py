@@ -143,7 +143,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Share of seeds after which two orientations of a symmetric neighbourhood are told apart")},
-    HDGNN,
+    page=HDGNN,
 )
 
 if __name__ == "__main__":

@@ -14,21 +14,18 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from study import (
+from spectra_study import (
+    ISD_PAINN,
     PAPER_SHARE,
     PAPER_TRAINING_SITES,
-    RED,
     THRESHOLD,
-    Study,
     crossing,
     errors_along_axes,
     evaluated,
     figures,
     fit_power_law,
-    plain,
-    trained,
-    training_arguments,
 )
+from study import RED, Study, plain, trained, training_arguments
 
 from equispec.checkpoint import load_model
 from equispec.spectra.plot import CYCLE
@@ -202,6 +199,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Errors against the number of training sites, with power laws")},
+    page=ISD_PAINN,
 )
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Force errors of the pruned networks, over that of the whole one")},
-    PAINN,
+    page=PAINN,
 )
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Errors of the dipole vector with and without atomic dipoles")},
-    PAINN,
+    page=PAINN,
 )
 
 if __name__ == "__main__":

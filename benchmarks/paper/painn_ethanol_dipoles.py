@@ -93,7 +93,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Errors of the dipole vector of ethanol with and without atomic dipoles")},
-    PAINN,
+    page=PAINN,
 )
 
 if __name__ == "__main__":

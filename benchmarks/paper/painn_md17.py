@@ -128,7 +128,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Validation errors during training, and the distribution of the test errors")},
-    PAINN,
+    page=PAINN,
 )
 
 if __name__ == "__main__":

@@ -199,7 +199,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Errors of the isotropic and the anisotropic part of the polarizability")},
-    PAINN,
+    page=PAINN,
 )
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Torsion profiles at three cutoffs: reference, PaiNN, and the network without vectors")},
-    PAINN,
+    page=PAINN,
 )
 
 if __name__ == "__main__":

@@ -167,7 +167,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Energy of C12H4 as its ends are twisted: reference and networks")},
-    SO3KRATES,
+    page=SO3KRATES,
 )
 
 if __name__ == "__main__":

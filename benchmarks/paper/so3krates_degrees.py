@@ -117,7 +117,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Force errors against the highest degree")},
-    SO3KRATES,
+    page=SO3KRATES,
 )
 
 if __name__ == "__main__":

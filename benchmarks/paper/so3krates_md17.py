@@ -115,7 +115,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Force errors of So3krates and of PaiNN")},
-    SO3KRATES,
+    page=SO3KRATES,
 )
 
 if __name__ == "__main__":

@@ -12,19 +12,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from property_study import SO3KRATES
-from study import (
-    PAPER_TRAINING_SITES,
-    RED,
-    THRESHOLD,
-    Study,
-    draw_sorted,
-    errors_along_axes,
-    evaluated,
-    figures,
-    plain,
-    trained,
-    training_arguments,
-)
+from spectra_study import PAPER_TRAINING_SITES, THRESHOLD, draw_sorted, errors_along_axes, evaluated, figures
+from study import RED, Study, plain, trained, training_arguments
 
 from equispec.checkpoint import load_model
 from equispec.spectra.plot import REFERENCE_GREY
@@ -85,7 +74,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Errors of the spectra along x, y and z, on both backbones")},
-    SO3KRATES,
+    page=SO3KRATES,
 )
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ import argparse
 from typing import Any
 
 from matplotlib.figure import Figure
-from study import (
+from spectra_study import (
+    ISD_PAINN,
     THRESHOLD,
-    Study,
     at_percentiles,
     described,
     draw_example,
@@ -20,10 +20,8 @@ from study import (
     evaluated,
     figures,
     mark_examples,
-    plain,
-    trained,
-    training_arguments,
 )
+from study import Study, plain, trained, training_arguments
 
 from equispec.checkpoint import load_model
 from equispec.workflows.evaluation import RESOLUTIONS
@@ -105,6 +103,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Sorted paper-broad errors and spectra at four percentiles for each split")},
+    page=ISD_PAINN,
 )
 
 if __name__ == "__main__":

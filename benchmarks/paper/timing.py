@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
+from spectra_study import ISD_PAINN
 from study import RED, ROOT, Study, cell, model_and_data
 
 from equispec.data.sample import Sample
@@ -204,6 +205,7 @@ STUDY = Study(
     table,
     text,
     {"": (draw, "Time per molecule of both, and their ratio, against the number of heavy atoms")},
+    page=ISD_PAINN,
 )
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import numpy as np
 import page
 import pytest
 import so3krates_spectra
+import spectra_study
 import splits
 import study
 import timing
@@ -80,16 +81,16 @@ def result(model: Path, part: Path) -> EvaluationResult:
 
 def test_power_law() -> None:
     n = np.array([100, 300, 1000, 5000])
-    a, b = study.fit_power_law(n, 7.0 * n**-0.4)
+    a, b = spectra_study.fit_power_law(n, 7.0 * n**-0.4)
     assert (a, b) == (pytest.approx(7.0), pytest.approx(0.4))
-    assert 7.0 * study.crossing(a, b, 0.05) ** -0.4 == pytest.approx(0.05)
-    assert study.crossing(1.0, -0.1, 0.05) == np.inf  # errors that grow never get there
-    assert study.crossing(1.0, 1e-6, 0.05) == np.inf
+    assert 7.0 * spectra_study.crossing(a, b, 0.05) ** -0.4 == pytest.approx(0.05)
+    assert spectra_study.crossing(1.0, -0.1, 0.05) == np.inf  # errors that grow never get there
+    assert spectra_study.crossing(1.0, 1e-6, 0.05) == np.inf
     for bad in ([100], [100, 0]):
         with pytest.raises(InputError, match="a power law needs"):
-            study.fit_power_law(bad, [1.0] * len(bad))
+            spectra_study.fit_power_law(bad, [1.0] * len(bad))
     with pytest.raises(InputError, match="a power law needs"):
-        study.fit_power_law([1, 2], [1.0, 0.0])
+        spectra_study.fit_power_law([1, 2], [1.0, 0.0])
 
 
 def test_resampled_need_surrounds_the_fit() -> None:
@@ -97,7 +98,7 @@ def test_resampled_need_surrounds_the_fit() -> None:
     sizes = [100, 200, 400]
     share = 0.8 * np.array(sizes, dtype=float) ** -0.2
     even = np.stack([np.tile([30.0, 1, 1, 30 * s], (20, 1)) for s in share])
-    need = study.crossing(*study.fit_power_law(sizes, share), 0.05)
+    need = spectra_study.crossing(*spectra_study.fit_power_law(sizes, share), 0.05)
     np.testing.assert_allclose(learning_curve.resampled_need(sizes, even), need, rtol=1e-6)
     unlike = even.copy()
     unlike[:, ::2, 3] *= np.linspace(0.1, 1.9, 10)
@@ -111,7 +112,7 @@ def test_floor_is_the_best_that_a_direction_blind_network_can_do(result: Evaluat
     reference = result.reference
     along = np.stack([reference[..., c, c] for c in range(3)], axis=1)
     expected = np.mean((along - along.mean(axis=1, keepdims=True)) ** 2)
-    assert study.figures(result, ablations.FLOOR)["native"] == pytest.approx(expected)
+    assert spectra_study.figures(result, ablations.FLOOR)["native"] == pytest.approx(expected)
     assert ablations.anisotropy(reference) == pytest.approx(expected)
     blind = isotropic_part(reference)[..., None, None] * np.eye(3)
     for offset in (0.0, 0.05, -0.05):
@@ -121,7 +122,7 @@ def test_floor_is_the_best_that_a_direction_blind_network_can_do(result: Evaluat
 
 def test_examples_stand_at_their_percentiles(result: EvaluationResult) -> None:
     for resolution in ("native", "paper-broad"):
-        found = study.at_percentiles(result, resolution, (0, 50, 75, 100))
+        found = spectra_study.at_percentiles(result, resolution, (0, 50, 75, 100))
         errors = np.sort(result.errors["model"][resolution].axes.ravel())
         np.testing.assert_allclose(found["sorted"], errors, rtol=1e-3)
         assert found["share"] == np.mean(errors < 0.1)
@@ -134,12 +135,12 @@ def test_examples_stand_at_their_percentiles(result: EvaluationResult) -> None:
 
 
 def test_molecular_spectra_are_sums_over_the_calculated_sites(result: EvaluationResult) -> None:
-    predicted, reference = study.molecular_sums(result)
+    predicted, reference = spectra_study.molecular_sums(result)
     m = max(range(len(result.samples)), key=lambda k: len(result.samples[k].sites))
     sites = [k for k, (molecule, _) in enumerate(result.site_index) if molecule == m]
     assert len(sites) > 1
     np.testing.assert_allclose(reference[m, 1], result.reference[sites][..., 1, 1].sum(0))
-    errors = study.native_and_broad(result, predicted, reference)
+    errors = spectra_study.native_and_broad(result, predicted, reference)
     assert errors["native"][m, 1] == pytest.approx(np.mean((predicted[m, 1] - reference[m, 1]) ** 2))
     assert errors["paper-broad"].mean() < errors["native"].mean()
 
