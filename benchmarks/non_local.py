@@ -2,12 +2,18 @@
 
     python benchmarks/non_local.py          # writes docs/benchmarks/non_local.md
 
+Also the memory that a pair takes, beside the estimate by which structures are refused.
+
 Chains with random weights, whose geometric attention is made stronger (STRONGER) so that atoms lie apart in SPHC space
 as they do after training; energies and forces by both routes, called in turn, and the numbers they differ by.
 """
 
+import argparse
 import datetime
 import os
+import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,11 +30,12 @@ from painn_vs_schnetpack import processor
 
 REPORT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks" / "non_local.md"
 SIZES = (32, 64, 128, 256, 512)
+MEMORY_SIZES = (200, 400)
 STRONGER = 5.0
 CUTS = {"1 / atoms (the paper)": None, "a tenth of that": 0.1}
 
 
-def network(cut: float | None) -> Model:
+def network(cut: float | None, dtype: torch.dtype = torch.float64) -> Model:
     torch.manual_seed(0)
     backbone = {
         "name": "so3krates",
@@ -38,7 +45,7 @@ def network(cut: float | None) -> Model:
         "non_local": True,
         "chi_cut": cut,
     }
-    model = build(ModelConfig.parse({"backbone": backbone, "heads": [{"name": "energy"}]}), torch.float64)
+    model = build(ModelConfig.parse({"backbone": backbone, "heads": [{"name": "energy"}]}), dtype)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("geometry.query.weight"):
@@ -46,11 +53,11 @@ def network(cut: float | None) -> Model:
     return model.requires_grad_(False)
 
 
-def chain(n: int) -> AtomGraph:
+def chain(n: int, dtype: torch.dtype = torch.float64) -> AtomGraph:
     """A bent chain of n atoms."""
     rng = np.random.default_rng(0)
     steps = np.array([1.2, 0.0, 0.0]) + rng.normal(0, 0.4, (n, 3))
-    return graph_from_arrays(rng.choice([1, 6, 7, 8], n), np.cumsum(steps, axis=0), 2.5, dtype=torch.float64)
+    return graph_from_arrays(rng.choice([1, 6, 7, 8], n), np.cumsum(steps, axis=0), 2.5, dtype=dtype)
 
 
 def compared(n: int, share: float | None) -> dict[str, Any]:
@@ -68,8 +75,38 @@ def compared(n: int, share: float | None) -> dict[str, Any]:
     return {**times, "pairs": pairs / (n * (n - 1) / 2), "difference": difference}
 
 
+def peak(n: int, names: list[str]) -> float:
+    """By how much all pairs of n atoms raise the peak memory of this process, in bytes."""
+    so3krates.SEARCH_FROM, model = 10**9, network(None, torch.float32).requires_grad_(True)
+
+    def memory(n: int) -> int:
+        with torch.set_grad_enabled("forces" in names):
+            evaluate(model, chain(n, torch.float32), names)
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    return -memory(10) + memory(n)
+
+
+def memory_row(names: list[str]) -> str:
+    """What a pair takes, from two sizes, each in a process of its own; and the estimate."""
+    found = []
+    for n in MEMORY_SIZES:
+        command = [sys.executable, __file__, "--peak", str(n), *names]
+        found.append(float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
+    pairs = [n * (n - 1) / 2 for n in MEMORY_SIZES]
+    with torch.set_grad_enabled("forces" in names):
+        estimate = network(None, torch.float32).backbone.bytes_per_pair(chain(2, torch.float32))  # type: ignore[operator]
+    return f"| {' + '.join(names)} | {(found[1] - found[0]) / (pairs[1] - pairs[0]):,.0f} | {estimate:,} |"
+
+
 def main() -> None:
     torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peak", nargs="+", help="one measurement of memory in this process: atoms, properties")
+    if given := parser.parse_args().peak:
+        print(peak(int(given[0]), given[1:]))
+        return
+    memory = "\n".join(memory_row(names) for names in (["energy"], ["energy", "forces"]))
     lines = []
     for name, share in CUTS.items():
         for n in SIZES:
@@ -92,6 +129,15 @@ layers.
 | χ_cut | atoms | share | all pairs | search | ratio | difference |
 |-|-|-|-|-|-|-|
 {table}
+
+## Memory
+
+All pairs, the same networks in single precision with gradients of the weights: bytes a pair, from the peaks at
+{MEMORY_SIZES[0]} and {MEMORY_SIZES[1]} atoms, and the estimate by which structures are refused before the memory ends.
+
+| | bytes a pair | estimate |
+|-|-|-|
+{memory}
 """
     REPORT.write_text(text, encoding="utf-8")
 

@@ -40,7 +40,7 @@ from equispec.model import Model, ModelConfig, build
 from equispec.nn.sphc import Degrees
 from equispec.train.config import load_config
 from equispec.train.run import start
-from equispec.workflows.property_evaluation import evaluate_properties
+from equispec.workflows.property_evaluation import PropertyEvaluation, evaluate_properties
 
 LOCAL_AND_NOT = {"physics": {}, "paper": {"preset": "paper"}, "paper, non-local": VARIANTS["paper, non-local"]}
 local_and_not = pytest.mark.parametrize("options", LOCAL_AND_NOT.values(), ids=LOCAL_AND_NOT)
@@ -287,14 +287,32 @@ def test_B16_five_structures_are_learned_by_heart(shared: Path) -> None:
 
 
 @pytest.mark.shared
-def test_B17_ethanol(shared: Path, tmp_path: Path) -> None:
-    """The shipped network on the frames of MD17 that it was not trained on; the paper has 0.052 and 0.096."""
-    file = shared / "data" / "md17" / "ethanol_random2000.npz"
-    convert("md17", file, tmp_path / "ethanol.h5")
-    found = evaluate_properties("md17-ethanol-so3krates", tmp_path / "ethanol.h5")
+def test_the_shipped_network_on_ethanol(shared: Path, tmp_path: Path) -> None:
+    """On the frames of MD17 that it was not trained on: no worse than it was."""
+    found = of_ethanol(shared, tmp_path)
     assert (found.split, found.structures) == ("test", 900)
     assert found.score("energy").in_unit("kcal/mol").mae < 0.058
-    assert found.score("forces").in_unit("kcal/mol/Å").mae < 0.168  # not the paper's
+    assert found.score("forces").in_unit("kcal/mol/Å").mae < 0.168
+
+
+@pytest.mark.shared
+def test_B17_ethanol_energies(shared: Path, tmp_path: Path) -> None:
+    """Within 1.3 times the paper's error."""
+    assert of_ethanol(shared, tmp_path).score("energy").in_unit("kcal/mol").mae < 1.3 * 0.052
+
+
+@pytest.mark.shared
+@pytest.mark.xfail(strict=True, reason="0.166 after 350 epochs, 1.7 times the paper's error (docs/so3krates-paper)")
+def test_B17_ethanol_forces(shared: Path, tmp_path: Path) -> None:
+    """Within 1.3 times the paper's error."""
+    assert of_ethanol(shared, tmp_path).score("forces").in_unit("kcal/mol/Å").mae < 1.3 * 0.096
+
+
+def of_ethanol(shared: Path, tmp_path: Path) -> PropertyEvaluation:
+    """The evaluation of the shipped network on MD17 ethanol."""
+    file = shared / "data" / "md17" / "ethanol_random2000.npz"
+    convert("md17", file, tmp_path / "ethanol.h5")
+    return evaluate_properties("md17-ethanol-so3krates", tmp_path / "ethanol.h5")
 
 
 def fit_of_forces(

@@ -37,6 +37,7 @@ from equispec.nn.sphc_neighbors import NonLocalCut, Pairs, all_pairs, refuse_too
 
 SMOOTH = 1.0  # c_0 of sphc_norm: smooth
 SEARCH_FROM = 64  # atoms of a structure above which a non-local model looks for its pairs (benchmarks/non_local.py)
+KEPT = 2.0  # arrays of a pair over those of its filter: indices, harmonics, attention (benchmarks/non_local.py)
 SMALLEST_EPS = 1e-12  # its square is a number in single precision
 # what the reference code does; it was left in our defaults where it makes energies jump or differ in mirror images
 PAPER = {"parity": False, "sphc_norm": "paper", "norm_eps": 0.0}
@@ -81,6 +82,11 @@ class So3kratesConfig(Config):
             return {**PAPER, **values}
         return values
 
+    @field_validator("degrees", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
+
     @field_validator("degrees")
     @classmethod
     def _consecutive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
@@ -116,7 +122,7 @@ class So3kratesConfig(Config):
 class Neighbourhood:
     """Pairs of atoms and what does not change from layer to layer.
 
-    cutoff: φ(r); basis: φ(r) g(r); harmonics: Y(r̂) seen from the receiver of each way.
+    cutoff: φ(r); basis: φ(r) g(r); harmonics: Y(r̂) seen from the receiver of each way. All without a unit.
     """
 
     index: PairIndex
@@ -172,6 +178,7 @@ class So3krates(nn.Module):
         )
         self.max_z = config.elements - 1
         self.molecular = config.non_local
+        self.cones = config.norm_eps == 0
         self.cut = NonLocalCut(self.degrees.total_norm, config.chi_cut, config.softmax_include_self)
         self.embedding = nn.Embedding(config.elements, config.features)
         nn.init.normal_(self.embedding.weight, std=config.features**-0.5)
@@ -180,14 +187,14 @@ class So3krates(nn.Module):
 
     def forward(self, graph: AtomGraph) -> NodeFeatures:
         """Features after the last layer; vectors and tensors of the start and of every layer, as channels."""
-        states = list(self.states(graph))
-        chi = torch.stack([state.chi for state in states], dim=1)  # (N, layers + 1, m)
+        found = [(state.f, state.chi) for state in self.states(graph)]  # not the states, which hold all their pairs
+        chi = torch.stack([chi for _, chi in found], dim=1)  # (N, layers + 1, m)
         vectors, tensors = None, None
         if self.widths.vector:
             vectors = vectors_of(chi[..., self.degrees.part(1)]).transpose(1, 2)
         if self.widths.tensor:
             tensors = tensors_of(chi[..., self.degrees.part(2)]).movedim(1, 3)
-        return NodeFeatures(scalar=states[-1].f, vector=vectors, tensor=tensors)
+        return NodeFeatures(scalar=found[-1][0], vector=vectors, tensor=tensors)
 
     def states(self, graph: AtomGraph) -> Iterator[State]:
         """The state at the start and after every layer."""
@@ -209,7 +216,7 @@ class So3krates(nn.Module):
                 "a non-local So3krates model sees all atoms of a structure, and a periodic one has no end: take a "
                 "local model (non_local: false) or a molecule without a cell"
             )
-        return int(torch.bincount(graph.system).max()) <= SEARCH_FROM
+        return int(torch.bincount(graph.system, minlength=1).max()) <= SEARCH_FROM
 
     def surroundings(
         self,
@@ -223,17 +230,21 @@ class So3krates(nn.Module):
             return near, None
         if everyone is not None:
             return everyone, self.cut.weights(everyone.differences(chi), everyone.index, graph)
-        pairs, log_sums = self.cut.search(chi, graph, self.config.cutoff)
+        pairs, log_sums = self.cut.search(chi, graph, self.config.cutoff, self.bytes_per_pair(graph))
         found = self.neighbourhood_of(graph, pairs)
         return found, self.cut.weights_of_some(found.differences(chi), found.index, graph, log_sums)
 
     def neighbourhood_of(self, graph: AtomGraph, pairs: Pairs) -> Neighbourhood:
         """A neighbourhood of pairs, both ways of them; TooManyPairs where they do not fit into the memory."""
-        layers = self.config.blocks if torch.is_grad_enabled() else 1  # that keep their arrays
-        hidden = 2 * (self.config.radial_hidden + self.config.sphc_hidden) + self.config.features
-        refuse_too_many(len(pairs[0]), layers * hidden * graph.pos.element_size(), graph)
+        refuse_too_many(len(pairs[0]), self.bytes_per_pair(graph), graph)
         receiver = torch.stack(pairs)
         return self.neighbourhood(graph, graph.pos[pairs[1]] - graph.pos[pairs[0]], receiver, receiver.flip(0))
+
+    def bytes_per_pair(self, graph: AtomGraph) -> int:
+        """What a pair of the non-local attention takes, for the gradient in every layer."""
+        layers = self.config.blocks if torch.is_grad_enabled() else 1
+        hidden = 2 * (self.config.radial_hidden + self.config.sphc_hidden) + self.config.features
+        return int(layers * KEPT * hidden * graph.pos.element_size())
 
     def neighbourhood(self, graph: AtomGraph, vectors: Tensor, receiver: Tensor, sender: Tensor) -> Neighbourhood:
         """Harmonics, cutoff and radial basis of pairs."""
@@ -289,6 +300,7 @@ class Layer(nn.Module):
     def forward(
         self, state: State, near: Neighbourhood, among: Neighbourhood, non_local: Float[Tensor, "ways pairs"] | None
     ) -> State:
+        """The next state: features by the pairs in `near`, SPHCs by those in `among`, with φ~ of these if any."""
         f, chi = state.f, state.chi
         (q, k, v), (q_chi, k_chi) = self.projections(f)
         w, w_chi = self.filters(chi, near, among)
@@ -336,6 +348,7 @@ class Interaction(nn.Module):
         self.mixed = lecun_dense(n, f)
 
     def forward(self, f: Tensor, chi: Tensor) -> tuple[Float[Tensor, "atoms F"], Float[Tensor, "atoms components"]]:
+        """f and χ after the exchange (eq 19 and the reference code)."""
         mixed = self.mix(chi)
         s, t = self.degrees.norms(chi), self.degrees.norms(mixed)
         a1, a2, b1, b2 = self.joint(torch.cat([f, s], dim=1)).split(self.sizes, dim=1)
@@ -354,6 +367,7 @@ class PaperInteraction(nn.Module):
         self.phi_1, self.phi_2, self.phi_3 = lecun_dense(f + 2 * n, f), lecun_dense(f + 2 * n, n), lecun_dense(n, n)
 
     def forward(self, f: Tensor, chi: Tensor) -> tuple[Float[Tensor, "atoms F"], Float[Tensor, "atoms components"]]:
+        """f and χ after the exchange (eqs 17 and 18)."""
         mixed = self.mix(chi)
         t = self.degrees.norms(mixed)
         x = torch.cat([f, self.degrees.norms(chi), t], dim=1)

@@ -83,7 +83,7 @@ class NonLocalCut:
             segment = torch.cat([segment, torch.arange(index.n_atoms, device=segment.device)])
             values = torch.cat([values, values.new_zeros(index.n_atoms)])
         share = segment_softmax(values, segment, index.n_atoms)[: index.receiver.numel()].view(index.receiver.shape)
-        return polynomial_envelope(share / self.cuts(graph, share.dtype)[index.receiver], EXPONENT)
+        return self._kept(share, index, graph)
 
     def weights_of_some(
         self,
@@ -94,6 +94,10 @@ class NonLocalCut:
     ) -> Float[Tensor, "ways pairs"]:
         """φ~_ij of the pairs that `search` has found, with its sums."""
         share = torch.exp(self.norm(differences) - log_sums[index.receiver])
+        return self._kept(share, index, graph)
+
+    def _kept(self, share: Tensor, index: PairIndex, graph: AtomGraph) -> Float[Tensor, "ways pairs"]:
+        """P_6(χ~ / χ_cut)."""
         return polynomial_envelope(share / self.cuts(graph, share.dtype)[index.receiver], EXPONENT)
 
     def cuts(self, graph: AtomGraph, dtype: torch.dtype) -> Float[Tensor, "atoms"]:
@@ -103,22 +107,25 @@ class NonLocalCut:
         return cut[graph.system]
 
     def search(
-        self, chi: Float[Tensor, "atoms components"], graph: AtomGraph, radius: float
+        self, chi: Float[Tensor, "atoms components"], graph: AtomGraph, radius: float, bytes_per_pair: int
     ) -> tuple[Pairs, Float[Tensor, "atoms"]]:
-        """The pairs with φ~ > 0 either way and those closer than `radius` (Å), and log Σ_k exp(D_ik) of every atom."""
+        """The pairs with φ~ > 0 either way and those closer than `radius` (Å), and log Σ_k exp(D_ik) of every atom.
+
+        TooManyPairs as soon as those found would not fit into the memory.
+        """
         blocks = list(_blocks(graph))
         log_sums = torch.cat([self._log_sums(chi, rows, atoms) for rows, atoms in blocks])
         reach = (log_sums.detach() + torch.log(self.cuts(graph, chi.dtype))).nan_to_num(neginf=-1.0)
         with torch.no_grad():
-            found = []
+            found, count = [], 0
             for rows, atoms in blocks:
                 near = self.norm(chi[rows, None] - chi[None, atoms]) < torch.maximum(reach[rows, None], reach[atoms])
                 close = (graph.pos[rows, None] - graph.pos[None, atoms]).square().sum(2) < radius**2
-                i, j = (near | close).nonzero(as_tuple=True)
-                found.append(torch.stack([i + rows.start, j + atoms.start]))
-            first, second = torch.cat(found, dim=1)
-            ahead = first < second
-            return (first[ahead], second[ahead]), log_sums
+                pairs = (near | close).nonzero() + torch.tensor([rows.start, atoms.start], device=chi.device)
+                found.append(pairs[pairs[:, 0] < pairs[:, 1]])
+                refuse_too_many(count := count + len(found[-1]), bytes_per_pair, graph)
+            first, second = torch.cat(found).unbind(1)
+            return (first, second), log_sums
 
     def _log_sums(self, chi: Tensor, rows: slice, atoms: slice) -> Float[Tensor, "rows"]:
         def sums(chi: Tensor) -> Tensor:

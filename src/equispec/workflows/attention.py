@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_ATOMS = 1000  # matrices of more are for nobody to look at
 SHOWN = 0.02  # of the largest attention: thinner lines are left out of the picture
 
 
@@ -44,10 +45,9 @@ class Attention:
     non_local: Float[np.ndarray, "layers atoms atoms"]
     sphc: Float[np.ndarray, "states atoms components"]
 
-    @property
-    def sphc_distance(self) -> Float[np.ndarray, "states atoms atoms"]:
-        """‖χ_i - χ_j‖ at the start and after every layer."""
-        return np.linalg.norm(self.sphc[:, :, None] - self.sphc[:, None], axis=-1)
+    def sphc_distance(self, state: int) -> Float[np.ndarray, "atoms atoms"]:
+        """‖χ_i - χ_j‖ at the start (0) and after every layer."""
+        return np.linalg.norm(self.sphc[state, :, None] - self.sphc[state], axis=-1)
 
     def sphc_map(self, state: int) -> Float[np.ndarray, "atoms 2"]:
         """The two principal components of the SPHCs of all atoms, the larger first; state -1 is the last one."""
@@ -60,9 +60,8 @@ class Attention:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; matrices [layer][receiver][sender] are without a unit."""
-        arrays = {
-            name: getattr(self, name).tolist() for name in ("features", "geometric", "non_local", "sphc_distance")
-        }
+        arrays = {name: getattr(self, name).tolist() for name in ("features", "geometric", "non_local")}
+        arrays["sphc_distance"] = [self.sphc_distance(state).tolist() for state in range(len(self.sphc))]
         return {
             **self.meta,
             "structure": structure_name(self.atoms),
@@ -74,14 +73,21 @@ class Attention:
 def attention(predictor: Predictor, atoms: Atoms) -> Attention:
     """The attention of a model on one molecule.
 
-    InputError for a periodic structure, for an ensemble and for networks of another kind.
+    InputError for a periodic structure, fewer than two or more than 1,000 atoms, an ensemble, and networks of another
+    kind. DomainWarning where the model is far from what it was trained on.
     """
     backbone = predictor.members[0].model.backbone
     if len(predictor.members) > 1 or not isinstance(backbone, So3krates):
         raise InputError(f"{predictor.name}: only single So3krates models have an attention to look at")
     if atoms.pbc.any():
         raise InputError(f"{structure_name(atoms)}: attention is shown for molecules, and the structure is periodic")
+    if not 2 <= len(atoms) <= MOST_ATOMS:
+        raise InputError(
+            f"{structure_name(atoms)}: attention is shown for molecules of 2 to {MOST_ATOMS:,} atoms, and this one has "
+            f"{len(atoms):,}"
+        )
     predictor.check(atoms, ())
+    predictor.warn(atoms)
     with torch.no_grad():
         cutoff, limit = backbone.config.cutoff, backbone.config.max_neighbors
         graph = graphs_from_many([predictor.placed(atoms)], cutoff, limit, predictor.dtype).to(predictor.device)
@@ -105,10 +111,10 @@ def attended(found: Attention, atom: int, layer: int) -> list[tuple[int, list[fl
 
     The SPHC distance is that before the layer, which the attention was made from.
     """
-    distance = found.atoms.get_all_distances()[atom]
+    distance = found.atoms.get_distances(atom, range(len(found.atoms)))
     columns = (
         *(distance, found.features[layer, atom], found.geometric[layer, atom], found.non_local[layer, atom]),
-        found.sphc_distance[layer, atom],
+        found.sphc_distance(layer)[atom],
     )
     order = np.lexsort((distance, -columns[1] - columns[2]))
     return [(int(j), [float(column[j]) for column in columns]) for j in order if j != atom]

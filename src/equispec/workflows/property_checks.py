@@ -48,7 +48,16 @@ def check_properties(predictor: Predictor) -> list[CheckResult]:
             *(_polarizability(probe) if "polarizability" in probe.names else ()),
             *(_tensor_derivatives(probe) if probe.smooth else ()),
             _precision(probe),
+            *([_cones()] if getattr(probe.model.backbone, "cones", False) else ()),
         ]
+
+
+def _cones() -> CheckResult:
+    text = (
+        "Norms of this model have cones at zero (norm_eps = 0): forces on symmetric molecules, as benzene and methane,"
+        " are rounding errors, and rules about them show as broken."
+    )
+    return told("cones", 0.0, text)
 
 
 def _symmetries(probe: PropertyProbe) -> list[CheckResult]:
