@@ -61,11 +61,12 @@ def test_a_falling_error_is_told() -> None:
 
     counts = {"train": 1, "valid": 1, "test": 1, "unseen": 1}
     rows = [row(0, 3.0, 3.0), row(1, 2.0, 1.0), row(2, 1.0, 2.0), row(3, 5.0, 0.5)]
-    told = degrees.text({"rows": rows, "epochs": 1, "structures": counts})
+    results = {"rows": rows, "epochs": 1, "structures": counts, "rms": {"train": 1.0, "test": 2.0}}
+    told = degrees.text(results)
     assert "falls with every degree up to 2 for other structures of the same molecules." in told
     assert "left out." not in told
     rows[0]["known"]["forces"]["mae"] = 0.0
-    assert "does not always fall" in degrees.text({"rows": rows, "epochs": 1, "structures": counts})
+    assert "does not always fall" in degrees.text(results)
 
 
 def test_acetylacetone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ from equispec.data.convert import convert
 from equispec.data.properties import PropertySample, write_properties
 from equispec.derivatives import evaluate
 from equispec.errors import InputError
+from equispec.graph import AtomGraph
 from equispec.model import Model, ModelConfig, build
 from equispec.nn.sphc import Degrees
 from equispec.train.config import load_config
@@ -157,6 +158,34 @@ def test_B9_no_pairs_at_all(options: dict) -> None:
         assert finite_everywhere(model, *structures)
         assert all(not state.chi.any() for state in states(model, *structures))
     assert not energy_and_forces(model, EMPTY["single"])[1].any()
+
+
+@pytest.mark.parametrize("options", DEGENERATE.values(), ids=DEGENERATE)
+def test_B9_no_atoms(options: dict) -> None:
+    model = network(**options)
+    graph = graph_of(model, EMPTY["single"])
+    none = torch.zeros(0, dtype=torch.long)
+    for system in (graph.cell, graph.cell[:0]):
+        empty = AtomGraph(none, graph.pos[:0], graph.edge_index, graph.edge_shift, system, none)
+        assert model(empty)["energy"].tolist() == [0.0] * len(system)
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_memory_is_linear_in_the_pairs(options: dict) -> None:
+    """What the gradient keeps, per pair of atoms, is no more where each has four times as many others."""
+    model, kept = network(cutoff=99.0, **options), []
+    for n in (10, 40):
+        graph, n_bytes = graph_of(model, (np.full(n, 6), 3.0 * np.random.default_rng(0).normal(size=(n, 3)))), []
+        graph.pos.requires_grad_()
+
+        def counted(x: torch.Tensor, n_bytes: list[int] = n_bytes) -> torch.Tensor:
+            n_bytes.append(x.nbytes)
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(counted, lambda x: x):
+            model(graph)
+        kept.append(sum(n_bytes) / graph.n_edges)
+    assert kept[1] < kept[0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])

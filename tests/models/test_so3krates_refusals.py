@@ -26,6 +26,7 @@ from equispec.predict import Predictor, load
     [
         ({"features": 130}, "features = 130 must be a multiple of the 4 heads, such as 132"),
         ({"features": 16}, "features = 16 must be a multiple of the 3 degrees, such as 18"),
+        ({"degrees": 1}, "must be consecutive whole numbers from 0 to 6, such as"),
         ({"degrees": [1, 3]}, "consecutive whole numbers"),
         ({"degrees": []}, "consecutive whole numbers"),
         ({"degrees": [6, 7]}, "consecutive whole numbers from 0 to 6"),
@@ -112,6 +113,18 @@ def test_a_batch_beyond_the_memory_is_named_as_one(monkeypatch: pytest.MonkeyPat
     graph = graph_of(model, *(random_molecule(seed, 5) for seed in range(3)))
     monkeypatch.setattr(sphc_neighbors.os, "sysconf", lambda _: 1)
     with pytest.raises(TooManyPairs, match="a batch of 3 structures of up to 5 atoms: 30 pairs"):
+        model(graph)
+
+
+def test_too_many_pairs_are_told_while_they_are_sought(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of one atom and its others: before all have been looked at."""
+    monkeypatch.setattr(so3krates, "SEARCH_FROM", 2)
+    monkeypatch.setattr(sphc_neighbors, "BLOCK", 20)
+    model = network(non_local=True, chi_cut=10.0)  # all pairs
+    graph = graph_of(model, random_molecule(0, 20))
+    memory = 40 * model.backbone.bytes_per_pair(graph)  # type: ignore[operator]
+    monkeypatch.setattr(sphc_neighbors.os, "sysconf", lambda name: 1 if "SIZE" in name else memory)
+    with pytest.raises(TooManyPairs, match="a structure of up to 20 atoms: 54 pairs"):  # of atoms 0 to 2
         model(graph)
 
 

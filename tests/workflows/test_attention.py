@@ -13,10 +13,11 @@ from equispec.checkpoint import save_model
 from equispec.cli import app
 from equispec.cli.shell import run_app
 from equispec.data.atoms import graph_from_arrays
-from equispec.errors import InputError
+from equispec.errors import DomainWarning, InputError
 from equispec.model import ModelConfig, build
 from equispec.predict import load
 from equispec.workflows.attention import SHOWN, Attention, attended, attention, plot_attention
+from property_models import STATISTICS
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["local", "non-local"])
@@ -153,6 +154,30 @@ def test_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_periodic_structures_are_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="attention is shown for molecules, and the structure is periodic"):
         read(folder, bulk("C", "diamond", 3.567))
+
+
+def test_sizes_that_nobody_can_look_at_are_refused(folder: Path, tmp_path: Path) -> None:
+    for atoms, told in (
+        (Atoms("C"), "this one has 1$"),
+        (Atoms(), "this one has 0$"),
+        (row(1001), "this one has 1,001$"),
+    ):
+        with pytest.raises(InputError, match=f"molecules of 2 to 1,000 atoms, and {told}"):
+            read(folder, atoms)
+    assert read(folder, row(100)).features.shape == (2, 100, 100)
+    (tmp_path / "none.xyz").touch()
+    assert run_app(app, ["attention", str(tmp_path / "none.xyz"), "-m", str(folder)]) == 2
+
+
+def row(n: int) -> Atoms:
+    return Atoms(n * "C", np.arange(n)[:, None] * [1.4, 0.1, 0])
+
+
+def test_elements_that_the_model_has_not_seen_are_told(folder: Path, tmp_path: Path) -> None:
+    model = load(folder).members[0].model
+    save_model(tmp_path / "hydrogen", model, {"statistics": {**STATISTICS, "elements": [1]}})
+    with pytest.warns(DomainWarning, match="C"):
+        read(tmp_path / "hydrogen", ethanol())
 
 
 def test_other_networks_have_none(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ SMOOTH = 1.0  # c_0 of sphc_norm: smooth
 SEARCH_FROM = 64  # atoms of a structure above which a non-local model looks for its pairs (benchmarks/non_local.py)
 KEPT = 2.0  # arrays of a pair over those of its filter: indices, harmonics, attention (benchmarks/non_local.py)
 SMALLEST_EPS = 1e-12  # its square is a number in single precision
+CONSECUTIVE = "must be consecutive whole numbers from 0 to 6, such as [1, 2, 3]"
 # what the reference code does; it was left in our defaults where it makes energies jump or differ in mirror images
 PAPER = {"parity": False, "sphc_norm": "paper", "norm_eps": 0.0}
 
@@ -85,13 +86,15 @@ class So3kratesConfig(Config):
     @field_validator("degrees", mode="before")
     @classmethod
     def _several(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int) else value
+        if isinstance(value, int):
+            raise ValueError(CONSECUTIVE)
+        return value
 
     @field_validator("degrees")
     @classmethod
     def _consecutive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or value[0] < 0 or value[-1] > 6 or value != tuple(range(value[0], value[0] + len(value))):
-            raise ValueError("must be consecutive whole numbers from 0 to 6, such as [1, 2, 3]")
+            raise ValueError(CONSECUTIVE)
         return value
 
     @field_validator("norm_eps")
