@@ -273,6 +273,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "unknown reader": (plainly("data", "convert", "xyz", "a", "-o", "b.h5"), "unknown reader 'xyz'; known readers: ck"),
     "split without training data": (plainly("data", "split", STORE, "--test", "0.9"), "leaves nothing for training"),
     "evaluation on nothing": (plainly("eval", M, "nothing.h5"), "nothing.h5: no such file"),
+    "evaluation without data": (plainly("eval", M), "a model and the data that it is compared with are needed"),
     "evaluation on an unknown split": (plainly("eval", M, STORE, "--split", "x"), "unknown split 'x'"),
     # usage
     "unknown verb": (plainly("xsa"), "No such command 'xsa'"),

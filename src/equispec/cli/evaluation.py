@@ -16,9 +16,13 @@ Models = Annotated[
 
 
 def evaluate(
-    model: Models,
-    data: Annotated[
-        Path, typer.Argument(help="A stick store (.h5), a folder of them, or a property store.", metavar="DATA")
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            help="A shipped model, a model folder or a run folder, several being an ensemble; then a stick store "
+            "(.h5), a folder of them, or a property store.",
+            metavar="MODEL... DATA",
+        ),
     ],
     split: Annotated[
         str, typer.Option(help="train, valid or test, as stored with the model; all for other data.", metavar="NAME")
@@ -44,6 +48,10 @@ def evaluate(
     from equispec.data.hdf5 import format_of
     from equispec.data.properties import FORMAT
 
+    *model, last = words
+    if not model:
+        raise InputError(f"{last}: a model and the data that it is compared with are needed, equispec eval MODEL DATA")
+    data = Path(last)
     if not data.exists():
         raise InputError(f"{data}: no such file or folder; a store of reference data is needed")
     form = format_of(data)
