@@ -157,7 +157,7 @@ def text(results: dict[str, Any]) -> str:
         "both ends of a chain of more than eleven carbon atoms. So3krates in the form of the authors' code; "
         f"{RECIPE[0].split('=')[1]} epochs (all) and {EVEN_RECIPE[0].split('=')[1]} (even), one seed. χ_cut is the "
         f"paper's 1/n, or fixed at 0.5. At the start {sight(start[by_rule])} with the former, {sight(start[fixed])} "
-        "with the latter, by which every atom sees every other one; the last columns are of the trained networks, on "
+        "with the latter, and the last two columns are of the trained networks, on "
         "the structures of the twist. **What the non-local term buys.** "
         f"{bought(by_name['even'], '*Trained on even lengths*', by_rule, fixed, local)} "
         f"{bought(by_name['all'], '*Trained on all lengths*', by_rule, fixed, local)} The stable twist alternates with "
@@ -179,7 +179,7 @@ def bought(rows: dict[str, Any], when: str, by_rule: str, fixed: str, local: str
             shape = "the twist is flat"
         else:
             shape = f"{twist['height']:.2f} times the height of the twist, correlation {twist['correlation']:.3f}"
-        shape += f", falling to {lowest:.0f} meV first" if lowest < -10 else ""
+        shape += f", after a fall to {lowest:.0f} meV" if lowest < -10 else ""
         better = [group for group in GROUPS if rows[name][group]["forces"] < rows[local][group]["forces"]]
         worse = [group for group in GROUPS if group not in better]
         told = [

@@ -2,9 +2,9 @@
 
 python benchmarks/paper/so3krates_degrees.py qm7x_2500.npz [--set train.epochs=2]
 
-The file holds 250 molecules, ten structures of each one after the other, nearly in the order of their energy. Of 225
-molecules eight structures are for training, the ninth for validation and the tenth to test on, which is more distorted
-than any that was learned; the other 25 molecules are left out whole and tested with all structures.
+The file holds 250 molecules, ten structures of each one after the other, those of the highest energies last. Of 225
+molecules eight structures are for training, the ninth for validation and the tenth to test on, nearly always higher in
+energy than any that was learned; the other 25 molecules are left out whole and tested with all structures.
 """
 
 import argparse
@@ -96,7 +96,7 @@ def text(results: dict[str, Any]) -> str:
     return (
         f"{n['train']:,} structures for training, {n['valid']} for validation; to test on, {n['test']} others of the "
         f"same molecules and {n['unseen']} of molecules left out whole; {results['epochs']} epochs, one seed. The data "
-        "are in the order of the energy, so that the former are more distorted than what was learned: the root mean "
+        "have the highest energies of a molecule last, so that the former lie above what was learned: the root mean "
         f"square of their forces is {results['rms']['test']:.1f} eV/Å, that of the structures for training "
         f"{results['rms']['train']:.1f}. Mean absolute errors; that of the forces {verdict}. The paper trains "
         "on 80 structures of each molecule; its numbers are in a figure alone."

@@ -96,7 +96,7 @@ FIELDS = ("z", "pos", "edge_index", "edge_shift")
 def test_pairs_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor, ethanol = non_local(tmp_path), molecule("CH3CH2OH")
     expected = predictor.predict([ethanol] * 4, ["energy", "forces"])
-    n_bytes = 36 * int(2 * so3krates.KEPT * (2 * (16 + 8) + 12) * 8)  # pairs, layers, numbers kept of each
+    n_bytes = 36 * 2 * so3krates.KEPT * (2 * (16 + 8) + 12 + 4 * 15) * 8  # pairs, layers, numbers kept of each
     for memory, told in ((n_bytes, None), (n_bytes - 1, "a structure of up to 9 atoms: 36 pairs")):
         with monkeypatch.context() as patch:
             patch.setattr(sphc_neighbors.os, "sysconf", lambda name, memory=memory: 1 if "SIZE" in name else memory)

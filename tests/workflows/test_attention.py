@@ -156,7 +156,9 @@ def test_periodic_structures_are_refused(folder: Path) -> None:
         read(folder, bulk("C", "diamond", 3.567))
 
 
-def test_sizes_that_nobody_can_look_at_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_sizes_that_nobody_can_look_at_are_refused(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for atoms, told in (
         (Atoms("C"), "this one has 1$"),
         (Atoms(), "this one has 0$"),
@@ -165,8 +167,9 @@ def test_sizes_that_nobody_can_look_at_are_refused(folder: Path, tmp_path: Path)
         with pytest.raises(InputError, match=f"molecules of 2 to 1,000 atoms, and {told}"):
             read(folder, atoms)
     assert read(folder, row(100)).features.shape == (2, 100, 100)
-    (tmp_path / "none.xyz").touch()
-    assert run_app(app, ["attention", str(tmp_path / "none.xyz"), "-m", str(folder)]) == 2
+    (tmp_path / "none.xyz").write_text("0\n\n")
+    assert run_app(app, ["attention", str(tmp_path / "none.xyz"), "-m", str(folder), "--atom", "5"]) == 2
+    assert "this one has 0" in capsys.readouterr().err
 
 
 def row(n: int) -> Atoms:
@@ -176,7 +179,7 @@ def row(n: int) -> Atoms:
 def test_elements_that_the_model_has_not_seen_are_told(folder: Path, tmp_path: Path) -> None:
     model = load(folder).members[0].model
     save_model(tmp_path / "hydrogen", model, {"statistics": {**STATISTICS, "elements": [1]}})
-    with pytest.warns(DomainWarning, match="C"):
+    with pytest.warns(DomainWarning, match="has never seen the element C or O"):
         read(tmp_path / "hydrogen", ethanol())
 
 

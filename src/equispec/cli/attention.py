@@ -38,7 +38,7 @@ def attention(
     if plot is not None:
         check_writable(plot)
     atoms, predictor = as_atoms(structure), load(model)
-    if not 0 <= atom < max(len(atoms), 1):
+    if len(atoms) and not 0 <= atom < len(atoms):
         raise InputError(f"--atom {atom}: {structure} has atoms 0 to {len(atoms) - 1}")
     found = recipe.attention(predictor, atoms)
     layers = len(found.features)

@@ -37,7 +37,8 @@ from equispec.nn.sphc_neighbors import NonLocalCut, Pairs, all_pairs, refuse_too
 
 SMOOTH = 1.0  # c_0 of sphc_norm: smooth
 SEARCH_FROM = 64  # atoms of a structure above which a non-local model looks for its pairs (benchmarks/non_local.py)
-KEPT = 2.0  # arrays of a pair over those of its filter: indices, harmonics, attention (benchmarks/non_local.py)
+# memory of a pair over that of its filter and harmonics, and of a step of training over that (benchmarks/non_local.py)
+KEPT, SECOND = 2, 3
 SMALLEST_EPS = 1e-12  # its square is a number in single precision
 CONSECUTIVE = "must be consecutive whole numbers from 0 to 6, such as [1, 2, 3]"
 # what the reference code does; it was left in our defaults where it makes energies jump or differ in mirror images
@@ -244,10 +245,11 @@ class So3krates(nn.Module):
         return self.neighbourhood(graph, graph.pos[pairs[1]] - graph.pos[pairs[0]], receiver, receiver.flip(0))
 
     def bytes_per_pair(self, graph: AtomGraph) -> int:
-        """What a pair of the non-local attention takes, for the gradient in every layer."""
+        """What a pair of the non-local attention takes: for gradients in every layer, in training for second ones."""
         layers = self.config.blocks if torch.is_grad_enabled() else 1
         hidden = 2 * (self.config.radial_hidden + self.config.sphc_hidden) + self.config.features
-        return int(layers * KEPT * hidden * graph.pos.element_size())
+        numbers = hidden + 4 * sum(2 * degree + 1 for degree in self.config.degrees)
+        return int(layers * KEPT * numbers * graph.pos.element_size()) * (SECOND if self.training else 1)
 
     def neighbourhood(self, graph: AtomGraph, vectors: Tensor, receiver: Tensor, sender: Tensor) -> Neighbourhood:
         """Harmonics, cutoff and radial basis of pairs."""

@@ -55,7 +55,7 @@ def refuse_too_many(pairs: int, bytes_per_pair: int, graph: AtomGraph) -> None:
     if (needed := pairs * bytes_per_pair) > memory:
         largest = int(torch.bincount(graph.system).max())
         raise TooManyPairs(
-            f"{_counted(graph)} of up to {largest:,} atoms: {pairs:,} pairs in a non-local attention need about "
+            f"{_counted(graph)} of up to {largest:,} atoms: {pairs:,} pairs or more in a non-local attention need "
             f"{needed / 1e9:.3g} GB of {memory / 1e9:.3g} GB there are; take fewer atoms at once, a smaller chi_cut or "
             "a local model (non_local: false)"
         )

@@ -54,8 +54,8 @@ def check_properties(predictor: Predictor) -> list[CheckResult]:
 
 def _cones() -> CheckResult:
     text = (
-        "Norms of this model have cones at zero (norm_eps = 0): forces on symmetric molecules, as benzene and methane,"
-        " are rounding errors, and rules about them show as broken."
+        "Norms of this model have cones at zero (norm_eps = 0): where SPHCs vanish or coincide by symmetry, as in "
+        "methane and benzene, forces depend on rounding errors, and rules about them show as broken."
     )
     return told("cones", 0.0, text)
 
