@@ -315,19 +315,26 @@ def test_B16_five_structures_are_learned_by_heart(shared: Path) -> None:
     assert error < 0.1
 
 
-@pytest.mark.shared
-def test_the_shipped_network_on_ethanol(shared: Path, tmp_path: Path) -> None:
-    """On the frames of MD17 that it was not trained on: no worse than it was."""
-    found = of_ethanol(shared, tmp_path)
-    assert (found.split, found.structures) == ("test", 900)
-    assert found.score("energy").in_unit("kcal/mol").mae < 0.058
-    assert found.score("forces").in_unit("kcal/mol/Å").mae < 0.168
+@pytest.fixture(scope="module")
+def ethanol(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> PropertyEvaluation:
+    """The shipped network on the frames of MD17 that it was not trained on."""
+    store = tmp_path_factory.mktemp("md17") / "ethanol.h5"
+    convert("md17", shared / "data" / "md17" / "ethanol_random2000.npz", store)
+    return evaluate_properties("md17-ethanol-so3krates", store)
 
 
 @pytest.mark.shared
-def test_B17_ethanol_energies(shared: Path, tmp_path: Path) -> None:
+def test_the_shipped_network_on_ethanol(ethanol: PropertyEvaluation) -> None:
+    """No worse than it was."""
+    assert (ethanol.split, ethanol.structures) == ("test", 900)
+    assert ethanol.score("energy").in_unit("kcal/mol").mae < 0.058
+    assert ethanol.score("forces").in_unit("kcal/mol/Å").mae < 0.168
+
+
+@pytest.mark.shared
+def test_B17_ethanol_energies(ethanol: PropertyEvaluation) -> None:
     """Within 1.3 times the paper's error."""
-    assert of_ethanol(shared, tmp_path).score("energy").in_unit("kcal/mol").mae < 1.3 * 0.052
+    assert ethanol.score("energy").in_unit("kcal/mol").mae < 1.3 * 0.052
 
 
 @pytest.mark.shared
@@ -336,16 +343,9 @@ def test_B17_ethanol_energies(shared: Path, tmp_path: Path) -> None:
     raises=AssertionError,
     reason="0.166 after 350 epochs, 1.7 times the paper's error (docs/so3krates-paper)",
 )
-def test_B17_ethanol_forces(shared: Path, tmp_path: Path) -> None:
+def test_B17_ethanol_forces(ethanol: PropertyEvaluation) -> None:
     """Within 1.3 times the paper's error."""
-    assert of_ethanol(shared, tmp_path).score("forces").in_unit("kcal/mol/Å").mae < 1.3 * 0.096
-
-
-def of_ethanol(shared: Path, tmp_path: Path) -> PropertyEvaluation:
-    """The evaluation of the shipped network on MD17 ethanol."""
-    file = shared / "data" / "md17" / "ethanol_random2000.npz"
-    convert("md17", file, tmp_path / "ethanol.h5")
-    return evaluate_properties("md17-ethanol-so3krates", tmp_path / "ethanol.h5")
+    assert ethanol.score("forces").in_unit("kcal/mol/Å").mae < 1.3 * 0.096
 
 
 def fit_of_forces(
