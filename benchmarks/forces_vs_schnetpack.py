@@ -13,7 +13,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from clock import timed
 from equispec.data.atoms import graph_from_atoms, graphs_from_many
 from equispec.data.structures import atoms_from_smiles
 from equispec.derivatives import evaluate
@@ -146,14 +146,8 @@ def agree(case: Case) -> float:
 
 def compare(case: Case, repeats: int) -> dict[str, float]:
     """Median CPU milliseconds of both, called in turn."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats + 1):
-        for side, values in zip(case, times, strict=True):
-            start = time.process_time()
-            side()
-            values.append(1e3 * (time.process_time() - start))
-    ours, theirs = (float(np.median(values[1:])) for values in times)
-    return {"ours": ours, "theirs": theirs, "ratio": theirs / ours}
+    times = timed(dict(zip(("ours", "theirs"), case, strict=True)), repeats)
+    return {**times, "ratio": times["theirs"] / times["ours"]}
 
 
 def measure(repeats: float) -> dict[str, Any]:

@@ -2,10 +2,9 @@
 
     python benchmarks/non_local.py          # writes docs/benchmarks/non_local.md
 
-Also the memory that a pair takes, beside the estimate by which structures are refused.
-
 Chains with random weights, whose geometric attention is made stronger (STRONGER) so that atoms lie apart in SPHC space
-as they do after training; energies and forces by both routes, called in turn, and the numbers they differ by.
+as they do after training; energies and forces by both routes, called in turn, and the numbers they differ by. Also the
+memory that a pair takes, beside the estimate by which structures are refused.
 """
 
 import argparse
@@ -31,7 +30,8 @@ from painn_vs_schnetpack import processor
 REPORT = Path(__file__).resolve().parent.parent / "docs" / "benchmarks" / "non_local.md"
 SIZES = (32, 64, 128, 256, 512)
 MEMORY_SIZES = (120, 240)
-KINDS = {"energy": 1, "energy + forces": 2, "training step": 2}  # numbers of properties
+TRAINING = "training step"
+ASKED = {"energy": ["energy"], "energy + forces": ["energy", "forces"], TRAINING: ["energy", "forces"]}
 STRONGER = 5.0
 CUTS = {"1 / atoms (the paper)": None, "a tenth of that": 0.1}
 
@@ -79,21 +79,23 @@ def compared(n: int, share: float | None) -> dict[str, Any]:
 def peak(n: int, kind: str) -> float:
     """By how much n atoms that all see one another raise the peak memory of this process, in bytes."""
     so3krates.SEARCH_FROM = 0  # as in structures that may be too large
-    model = asked(kind)
-
-    def memory(n: int) -> int:
-        with torch.set_grad_enabled(kind != "energy"):
-            training = kind == "training step"
-            found = evaluate(model, chain(n, torch.float32), ["energy", "forces"][: KINDS[kind]], create_graph=training)
-            if training:
-                sum(values.square().sum() for values in found.values()).backward()
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-    return -memory(10) + memory(n)
+    model = all_seeing(kind)
+    before = peak_with(model, 10, kind)
+    return peak_with(model, n, kind) - before
 
 
-def asked(kind: str) -> Model:
-    return network(10.0, torch.float32).requires_grad_(kind == "training step").train(kind == "training step")
+def peak_with(model: Model, n: int, kind: str) -> float:
+    """The peak memory of this process after n atoms, in bytes."""
+    with torch.set_grad_enabled(kind != "energy"):
+        found = evaluate(model, chain(n, torch.float32), ASKED[kind], create_graph=kind == TRAINING)
+        if kind == TRAINING:
+            sum(values.square().sum() for values in found.values()).backward()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def all_seeing(kind: str) -> Model:
+    """A network in single precision whose atoms all see one another."""
+    return network(10.0, torch.float32).requires_grad_(kind == TRAINING).train(kind == TRAINING)
 
 
 def memory_row(kind: str) -> str:
@@ -104,7 +106,7 @@ def memory_row(kind: str) -> str:
         found.append(float(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout))
     pairs = [n * (n - 1) / 2 for n in MEMORY_SIZES]
     with torch.set_grad_enabled(kind != "energy"):
-        estimate = asked(kind).backbone.bytes_per_pair(chain(2, torch.float32))  # type: ignore[operator]
+        estimate = all_seeing(kind).backbone.bytes_per_pair(chain(2, torch.float32))  # type: ignore[operator]
     return f"| {kind} | {(found[1] - found[0]) / (pairs[1] - pairs[0]):,.0f} | {estimate:,} |"
 
 
@@ -115,7 +117,7 @@ def main() -> None:
     if given := parser.parse_args().peak:
         print(peak(int(given[0]), given[1]))
         return
-    memory = "\n".join(memory_row(kind) for kind in KINDS)
+    memory = "\n".join(memory_row(kind) for kind in ASKED)
     lines = []
     for name, share in CUTS.items():
         for n in SIZES:

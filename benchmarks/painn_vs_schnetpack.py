@@ -19,7 +19,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 import typing
 from pathlib import Path
 
@@ -27,6 +26,7 @@ import torch
 import torch.utils.data.dataloader as dataloader
 from ase import Atoms
 
+from clock import timed
 from equispec.data.atoms import graphs_from_many
 from equispec.data.store import StickStore
 from equispec.data.structures import atoms_from_smiles
@@ -143,18 +143,13 @@ def measure(repeats: int) -> dict[str, float]:
     graph = graphs_from_many(molecules(), CONFIG.cutoff)
     ours = Energy().eval()
     theirs = peer(ours)
-    times: dict[str, list[float]] = {"ours": [], "theirs": []}
     with torch.no_grad():
         difference = (ours(graph) - theirs(peer_inputs(graph))["energy"]).abs().max().item()
         scale = ours(graph).abs().max().item()
         if difference > 1e-4 * scale:
             raise RuntimeError(f"the two networks disagree by {difference} of {scale}")
-        for _ in range(repeats + 3):
-            for name, call in (("ours", lambda: ours(graph)), ("theirs", lambda: theirs(peer_inputs(graph)))):
-                start = time.process_time()
-                call()
-                times[name].append(1e3 * (time.process_time() - start))
-    medians = {name: sorted(values[3:])[repeats // 2] for name, values in times.items()}
+        sides = {"ours": lambda: ours(graph), "theirs": lambda: theirs(peer_inputs(graph))}
+        medians = timed(sides, repeats)
     sizes = {"atoms": graph.n_atoms, "edges": graph.n_edges, "molecules": graph.n_systems}
     return {**medians, "ratio": medians["theirs"] / medians["ours"], "difference": difference / scale, **sizes}
 
