@@ -249,7 +249,7 @@ class So3krates(nn.Module):
         layers = self.config.blocks if torch.is_grad_enabled() else 1
         hidden = 2 * (self.config.radial_hidden + self.config.sphc_hidden) + self.config.features
         numbers = hidden + 4 * sum(2 * degree + 1 for degree in self.config.degrees)
-        return int(layers * KEPT * numbers * graph.pos.element_size()) * (SECOND if self.training else 1)
+        return layers * KEPT * numbers * graph.pos.element_size() * (SECOND if self.training else 1)
 
     def neighbourhood(self, graph: AtomGraph, vectors: Tensor, receiver: Tensor, sender: Tensor) -> Neighbourhood:
         """Harmonics, cutoff and radial basis of pairs."""

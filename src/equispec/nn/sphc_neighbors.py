@@ -83,7 +83,7 @@ class NonLocalCut:
             segment = torch.cat([segment, torch.arange(index.n_atoms, device=segment.device)])
             values = torch.cat([values, values.new_zeros(index.n_atoms)])
         share = segment_softmax(values, segment, index.n_atoms)[: index.receiver.numel()].view(index.receiver.shape)
-        return self._kept(share, index, graph)
+        return self._enveloped(share, index, graph)
 
     def weights_of_some(
         self,
@@ -94,9 +94,9 @@ class NonLocalCut:
     ) -> Float[Tensor, "ways pairs"]:
         """φ~_ij of the pairs that `search` has found, with its sums."""
         share = torch.exp(self.norm(differences) - log_sums[index.receiver])
-        return self._kept(share, index, graph)
+        return self._enveloped(share, index, graph)
 
-    def _kept(self, share: Tensor, index: PairIndex, graph: AtomGraph) -> Float[Tensor, "ways pairs"]:
+    def _enveloped(self, share: Tensor, index: PairIndex, graph: AtomGraph) -> Float[Tensor, "ways pairs"]:
         """P_6(χ~ / χ_cut)."""
         return polynomial_envelope(share / self.cuts(graph, share.dtype)[index.receiver], EXPONENT)
 
