@@ -170,7 +170,7 @@ def write(frames: list[Atoms], folder: Path) -> str:
         "units": "eV, Å",
         "protocol": "adsorption energy of the relaxed structure; the structures are those before relaxation",
         "source": "benchmarks/hdgnn_paper/slab_data.py",
-        "licence": "CC0-1.0",
+        "licence": "MIT",
         "citation": "equispec; GFN1-xTB: Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput. 2017, 13, 1989",
     }
     parts = {part: [frame for frame in frames if part_of(frame) == part] for part in SPLITS}

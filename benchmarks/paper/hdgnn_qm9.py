@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from property_study import HDGNN, deviation_of, errors, over_seeds, source_arguments, store_of, train_on
+from property_study import HDGNN, deviation_of, devices, errors, over_seeds, source_arguments, store_of, train_on
 from study import RED, Study
 
 from equispec.checkpoint import load_model
@@ -26,10 +26,12 @@ RECIPE = [
     "train.losses={" + ", ".join(f"{name}: {{kind: absolute}}" for name in UNITS) + "}",
     "train.epochs=15",
 ]
+FLAT = "blocks: 3, cutoff: 5.0"
+SMALL = {"cutoff": 5.0, "features": 16, "blocks": 2, "degree": 3}
 NETWORKS = {
-    "HDGNN": [HEADS.format(layers=", layers: 1")],
-    "PaiNN": ["model.backbone={name: painn, features: 96, blocks: 3, cutoff: 5.0}", HEADS.format(layers="")],
-    "So3krates": ["model.backbone={name: so3krates, features: 132, blocks: 3, cutoff: 5.0}", HEADS.format(layers="")],
+    "HDGNN": [*(f"model.backbone.{name}={value}" for name, value in SMALL.items()), HEADS.format(layers=", layers: 1")],
+    "PaiNN": [f"model.backbone={{name: painn, features: 256, {FLAT}}}", HEADS.format(layers="")],
+    "So3krates": [f"model.backbone={{name: so3krates, features: 264, {FLAT}}}", HEADS.format(layers="")],
 }
 PUBLISHED = {"energy": 8.34, "homo": 18, "lumo": 16, "gap": 32, "dipole": 0.017}
 
@@ -41,19 +43,21 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     store = store_of("qm9-mp2", given.properties, given.structures)
-    rows = {}
+    rows, models = {}, []
     for name, settings in NETWORKS.items():
         seeds = []
         for seed in range(given.seeds):
             options = [*RECIPE, *settings, f"train.seed={seed}"]
             folder = train_on(given, store, "hdgnn_qm9.yaml", f"qm9-{name}", options)
+            models.append(folder)
             found = errors(folder, store)
             seeds.append({key: error_of(found.score(key).in_unit(unit)) for key, unit in UNITS.items()})
         rows[name] = {key: [one[key] for one in seeds] for key in UNITS}
         rows[name]["parameters"] = load_model(folder).metadata["parameters"]
     training = load_model(folder).metadata["training"]
     parts = {part: len(ids) for part, ids in training["split"].items()}
-    return {"rows": rows, "parts": parts, "epochs": training["config"]["train"]["epochs"]}
+    epochs = training["config"]["train"]["epochs"]
+    return {"rows": rows, "parts": parts, "epochs": epochs, "devices": devices(models)}
 
 
 def error_of(score: Any) -> float:
@@ -73,8 +77,8 @@ def text(results: dict[str, Any]) -> str:
     best = {key: min(results["rows"], key=lambda name: np.mean(results["rows"][name][key])) for key in UNITS}
     return (
         f"{parts['train']:,} molecules for training, {parts['valid']:,} for validation, {parts['test']:,} to test on, "
-        f"{results['epochs']} epochs, mean and standard deviation over {seeds} seeds: mean absolute errors, of dipoles "
-        f"the mean length of the error. Best: {', '.join(f'{key} {name}' for key, name in best.items())}. The paper's "
+        f"{results['epochs']} epochs (on: {', '.join(results['devices'])}), mean and standard deviation over {seeds} seeds: "
+        f"mean absolute errors, of dipoles the mean length of the error. Best: {', '.join(f'{key} {name}' for key, name in best.items())}. The paper's "
         "figures are for 110,000 molecules and the length of the dipole."
     )
 

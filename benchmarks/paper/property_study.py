@@ -115,6 +115,11 @@ def errors(model: Path | str, store: Path, split: str = "test") -> PropertyEvalu
     return evaluate_properties(str(model), store, split)
 
 
+def devices(models: Sequence[Path]) -> list[str]:
+    """What models were trained on."""
+    return sorted({load_model(model).metadata["training"]["device"] for model in models})
+
+
 def deviation_of(seeds: Sequence[float]) -> float:
     """The standard deviation over seeds, as estimated from these; 0 for one."""
     return float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0

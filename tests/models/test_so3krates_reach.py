@@ -21,6 +21,7 @@ from small_so3krates import (
 )
 from torch import Tensor
 
+from equispec.derivatives import evaluate
 from equispec.model import Model
 from equispec.nn.cutoff import polynomial_envelope
 from equispec.nn.pair_attention import PairIndex
@@ -112,6 +113,21 @@ def test_B12_pairs_that_are_looked_for_are_all_that_matter(name: str, monkeypatc
             assert_close(a, b, 1e-11)
         pairs = states(model, *structures)[-1].among.index.receiver.shape[1]
         assert pairs < len(all_pairs(graph_of(model, *structures))[0])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("search_from", [0, 10_000])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_D1_a_cuda_device_gives_the_same(name: str, search_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Energies and forces of all variants, non-local pairs listed or looked for."""
+    monkeypatch.setattr("equispec.models.so3krates.SEARCH_FROM", search_from)
+    model = network(**VARIANTS[name])
+    graph = graph_of(model, *molecules(12))
+    expected = evaluate(model, graph, ["energy", "forces"])
+    found = evaluate(model.cuda(), graph.to("cuda"), ["energy", "forces"])
+    for key, value in expected.items():
+        assert_close(found[key].cpu(), value, 1e-10)
 
 
 def test_B12_energies_of_distant_molecules_add_up_in_local_models_alone() -> None:

@@ -62,6 +62,7 @@ def test_run_folder_holds_everything_a_reader_needs(finished: Path) -> None:
     assert sorted(number for part in split.values() for number in part) == list(range(1, 13))
     metadata = load_model(finished / "model").metadata
     assert metadata["training"]["split"] == split
+    assert torch.cuda.is_available() or metadata["training"]["device"] == "cpu"
     assert metadata["statistics"]["elements"] == sorted(metadata["statistics"]["elements"])
     assert metadata["intensity_scale"] > 0
 

@@ -101,7 +101,7 @@ def _fit(config: Training, task: Task, run: Path, checkpoint: Path | None, progr
     lowest = getattr(trainer.checkpoint_callback, "best_model_score", None)
     if lowest is not None and not torch.isfinite(lowest):
         raise InputError(f"the run {run} never had a finite error of the validation molecules; try a smaller train.lr")
-    return _save_best(config, run, task)
+    return _save_best(config, run, task, device_name(trainer.strategy.root_device))
 
 
 def _trainer(config: OptimConfig, module: TrainingModule, run: Path, progress: bool) -> pl.Trainer:
@@ -136,7 +136,12 @@ def _trainer(config: OptimConfig, module: TrainingModule, run: Path, progress: b
     )
 
 
-def _save_best(config: Training, run: Path, task: Task) -> Path:
+def device_name(device: torch.device) -> str:
+    """What a network was trained on, for its metadata: cpu, or the name of the accelerator."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _save_best(config: Training, run: Path, task: Task, device: str) -> Path:
     """Put the best averaged weights into the model and write the model folder and the split."""
     model, initial = task.model, task.initial
     saved = torch.load(run / BEST, weights_only=True, map_location="cpu")
@@ -148,6 +153,7 @@ def _save_best(config: Training, run: Path, task: Task) -> Path:
         "config": config.model_dump(mode="json", exclude={"data": {"store", "sha256"}}),
         "data_sha256": config.data.sha256,
         "epoch": saved["epoch"],
+        "device": device,
         "split": task.ids,
         "initial": initial and {"model": initial.name, "hash": initial.hash, "seen": sorted(seen(initial))},
     }
