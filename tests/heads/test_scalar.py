@@ -68,6 +68,15 @@ def test_least_squares_references_reproduce_additive_energies() -> None:
     assert float(head.scale[0]) == 1.0  # nothing varies: nothing to scale by
 
 
+def test_spreads_are_of_structures_and_beyond_the_offsets() -> None:
+    """Also where the scale of the network is one of atoms."""
+    measured = statistics(ENERGIES, COUNTS)
+    for offset, rest in (("mean", np.array(ENERGIES)), ("atom", ENERGIES - np.mean(ENERGIES) / 4 * np.sum(COUNTS, 1))):
+        head = EnergyHead(EnergyConfig(offset=offset), FeatureWidths(8))
+        head.initialise(measured)
+        assert head.spreads(measured) == {"energy": pytest.approx(np.std(rest))}
+
+
 def test_given_references_come_first() -> None:
     head = silent(EnergyHead(EnergyConfig(references={"H": -13.0, "C": -60.0}), FeatureWidths(8)))
     head.initialise(statistics(ENERGIES, COUNTS))

@@ -71,13 +71,14 @@ def test_C8_frames_and_rotations_change_what_is_predicted(tmp_path: Path) -> Non
 
 def test_checks_tell_deviations_and_judge_what_holds_exactly(tmp_path: Path) -> None:
     heads = ({"name": "energy"}, {"name": "dipole"}, {"name": "direct-forces"})
-    results = check_model(
-        load(saved(tmp_path / "hdgnn", heads, backbone=BACKBONE, statistics=STATISTICS), dtype="float64")
-    )
+    known = {**STATISTICS, "spreads": {"energy": 2.0}}
+    results = check_model(load(saved(tmp_path / "hdgnn", heads, backbone=BACKBONE, statistics=known), dtype="float64"))
     assert failed(results) == []
     told = {result.name: result for result in results if result.verdict == "info"}
     assert {f"energy: MAD_{kind}" for kind in ("roll", "rot", "both")} <= told.keys()
-    assert "eV on average when the molecule is turned" in told["energy: MAD_rot"].text
+    turned = told["energy: MAD_rot"]
+    share = f"{turned.measured / 2:.2g} of its spread among the training structures."
+    assert turned.text.endswith(f"eV on average when the molecule is turned, {share}")
     judged = {result.name for result in results if result.verdict == "pass"}
     assert {"translation", "permutation", "batch", "isolated atom", "precision"} <= judged
 

@@ -136,12 +136,15 @@ class PropertyStatistics:
             return float(np.sqrt(np.mean(self.labels["forces"] ** 2))) or 1.0
         if name not in self.labels:
             return 1.0
-        counts, values = self.counts[self.present[name]], self.labels[name]
-        atoms = counts.sum(1)
-        table = np.array([offsets.references.get(z, 0.0) for z in self.elements])
-        rest = values - counts @ table - offsets.mean * (1.0 if per_structure else atoms)
+        rest, atoms = self.rest(name, offsets, per_structure), self.counts[self.present[name]].sum(1)
         spread = float((rest if intensive else rest / atoms).std())
-        return spread if spread > ROUNDING * np.abs(values).max() else 1.0
+        return spread if spread > ROUNDING * np.abs(self.labels[name]).max() else 1.0
+
+    def rest(self, name: str, offsets: Offsets, per_structure: bool) -> Float[np.ndarray, "labelled"]:
+        """What the offsets leave of a scalar property, in each structure that has it."""
+        counts = self.counts[self.present[name]]
+        table = np.array([offsets.references.get(z, 0.0) for z in self.elements])
+        return self.labels[name] - counts @ table - offsets.mean * (1.0 if per_structure else counts.sum(1))
 
     def spread(self, name: str) -> float:
         """Root mean square departure of the components of a property from their mean; 1 where nothing varies."""

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_va
 from torch import Tensor, nn
 
 from equispec.config import Config
-from equispec.data.statistics import PropertyStatistics
+from equispec.data.statistics import Offsets, PropertyStatistics
 from equispec.features import FeatureWidths, NodeFeatures
 from equispec.graph import AtomGraph, sum_per_system
 from equispec.nn.mlp import dense
@@ -105,6 +105,15 @@ class _Atomwise(nn.Module):
             for z, value in fitted.references.items():
                 self.references[k, z] = value
             self.scale[k] = self.given_scale or statistics.scale(name, fitted, self.per_structure, self.intensive)
+
+    def spreads(self, statistics: PropertyStatistics) -> dict[str, float]:
+        """Standard deviations of what the offsets leave of the targets, over the structures of the training set."""
+        found = {}
+        for k, name in enumerate(self.outputs):
+            if name in statistics.labels:
+                offsets = Offsets({z: float(self.references[k, z]) for z in statistics.elements}, float(self.mean[k]))
+                found[name] = float(statistics.rest(name, offsets, self.per_structure).std())
+        return found
 
     @property
     def intensive(self) -> bool:

@@ -95,8 +95,9 @@ def _deviations(probe: PropertyProbe) -> list[CheckResult]:
             ("MAD_rot", found.rotation, "when the molecule is turned"),
             ("MAD_both", found.both, "when both happen"),
         ):
-            text = f"The {name} changes by {value:.2g} {quantity.unit} on average {words}, {value / spread:.2g} of its"
-            results.append(told(f"{name}: {kind}", value, f"{text} spread among the training structures."))
+            text = f"The {name} changes by {value:.2g} {quantity.unit} on average {words}"
+            share = f", {value / spread:.2g} of its spread among the training structures" if spread else ""
+            results.append(told(f"{name}: {kind}", value, f"{text}{share}."))
     return results
 
 

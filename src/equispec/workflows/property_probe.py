@@ -55,8 +55,13 @@ class PropertyProbe:
         """Whether forces and stress follow from an energy."""
         return {"energy", "forces"} <= {*self.names} and "forces" not in self.model.outputs
 
-    def spread(self, name: str) -> float:
-        """The standard deviation that the head gives a property of one number, or 1."""
+    def spread(self, name: str) -> float | None:
+        """How much a property of one number varies in the training set beyond its offsets; None where nothing says."""
+        known = self.predictor.members[0].metadata.get("statistics") or {}
+        return known.get("spreads", {}).get(name)
+
+    def unit(self, name: str) -> float:
+        """The unit in which the network learned a property of one number, or 1."""
         for head in self.model.heads.values():
             if name in head.outputs and hasattr(head, "scale"):  # type: ignore[operator]
                 return float(head.scale[list(head.outputs).index(name)])  # type: ignore[index, arg-type]
@@ -109,7 +114,7 @@ class PropertyProbe:
     def _scales(self) -> dict[str, float]:
         scales = {name: max(float(np.abs(values[name]).max()) for values in self.home) for name in self.names}
         if "energy" in scales:
-            pull = LENGTH * scales["forces"] if "forces" in scales else self.spread("energy")
+            pull = LENGTH * scales["forces"] if "forces" in scales else self.unit("energy")
             scales["energy"] = max(pull, ROUNDING * scales["energy"])
         if self.conservative and self.crystal is not None:
             scales["stress"] = float(np.abs(self.answers([self.crystal], ["stress"])[0]["stress"]).max())

@@ -81,7 +81,7 @@ def prepare(config: PropertyTraining) -> Task:
         ids=ids,
         metadata={
             "quantities": list(available(model)),
-            "statistics": statistics.to_dict(),
+            "statistics": {**statistics.to_dict(), "spreads": _spreads(model, statistics)},
             "parameters": parameter_count(model),
             "data": {k: store.attributes[k] for k in ("method", "source", "licence", "citation")},
             "licence": "MIT",
@@ -90,6 +90,12 @@ def prepare(config: PropertyTraining) -> Task:
         initial=initial,
         finish=_constant(model, datasets["train"].items) if len(fitted) > len(names) else lambda: None,
     )
+
+
+def _spreads(model: Model, statistics: PropertyStatistics) -> dict[str, float]:
+    """How much properties of one number vary in the training set, in their units."""
+    told = [head.spreads(statistics) for head in model.heads.values() if hasattr(head, "spreads")]  # type: ignore[operator]
+    return {name: value for spreads in told for name, value in spreads.items()}
 
 
 def _check_heads(config: PropertyTraining, model: Model) -> None:

@@ -1,0 +1,61 @@
+"""The shipped network of slabs on our own data, and what it tells of slabs that it does not know."""
+
+from pathlib import Path
+
+import pytest
+from ase.build import add_adsorbate, fcc111
+
+import equispec
+from equispec.checkpoint import load_model
+from equispec.data.properties import PropertyStore
+from equispec.errors import DomainWarning
+from equispec.predict import model_folder
+from equispec.workflows.property_evaluation import evaluate_properties
+
+SLABS = Path(__file__).parents[2] / "data" / "slabs"
+
+
+def test_it_is_no_worse_than_its_card_says() -> None:
+    store = PropertyStore(SLABS / "slabs-in-domain.h5")
+    training = load_model(model_folder("is2re-slabs")).metadata["training"]
+    assert training["data_sha256"] == store.content_sha256
+    found = evaluate_properties("is2re-slabs", SLABS / "slabs-in-domain.h5")
+    assert (found.split, found.structures) == ("test", 74)
+    score = found.score("adsorption_energy")
+    assert score.mae < 0.53
+    assert score.within == pytest.approx(1 / 74)
+
+
+def test_unknown_metals_are_told() -> None:
+    predictor = equispec.load("is2re-slabs")
+    for metal, known in (("Cu", True), ("Pd", False)):
+        slab = fcc111(metal, (2, 2, 3), vacuum=6.0, periodic=True)
+        add_adsorbate(slab, "O", 1.2, "fcc")
+        slab.pbc = True
+        if known:
+            (found,) = predictor.properties([slab])
+            assert found.outside_domain == ()
+        else:
+            with pytest.warns(DomainWarning, match="has never seen the element Pd"):
+                (found,) = predictor.properties([slab])
+            assert found.outside_domain
+
+
+def test_the_splits_are_what_their_names_say() -> None:
+    told = {}
+    for name in ("in-domain", "ood-ads", "ood-cat", "ood-both"):
+        samples = list(PropertyStore(SLABS / f"slabs-{name}.h5"))
+        palladium = {46 in sample.z for sample in samples}
+        told[name] = (
+            len(samples),
+            palladium,
+            {"".join(map(str, sorted(sample.z[sample.tags == 2]))) for sample in samples},
+        )
+        assert all(sample.properties["adsorption_energy"].shape == () for sample in samples)
+    seen, new = {"1", "6", "7", "8", "18", "1116"}, {"68", "17"}
+    assert told == {
+        "in-domain": (491, {False}, seen),
+        "ood-ads": (153, {False}, new),
+        "ood-cat": (158, {True}, seen),
+        "ood-both": (48, {True}, new),
+    }
