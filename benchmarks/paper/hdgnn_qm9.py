@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from property_study import HDGNN, deviation_of, devices, errors, over_seeds, source_arguments, store_of, train_on
+from property_study import HDGNN, deviation_of, device_of, errors, over_seeds, source_arguments, store_of, train_on
 from study import RED, Study
 
 from equispec.checkpoint import load_model
@@ -57,7 +57,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     training = load_model(folder).metadata["training"]
     parts = {part: len(ids) for part, ids in training["split"].items()}
     epochs = training["config"]["train"]["epochs"]
-    return {"rows": rows, "parts": parts, "epochs": epochs, "devices": devices(models)}
+    return {"rows": rows, "parts": parts, "epochs": epochs, "devices": sorted({device_of(model) for model in models})}
 
 
 def error_of(score: Any) -> float:

@@ -4,7 +4,8 @@ import argparse
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -115,9 +116,9 @@ def errors(model: Path | str, store: Path, split: str = "test") -> PropertyEvalu
     return evaluate_properties(str(model), store, split)
 
 
-def devices(models: Sequence[Path]) -> list[str]:
-    """What models were trained on."""
-    return sorted({load_model(model).metadata["training"]["device"] for model in models})
+def device_of(model: Path) -> str:
+    """What a model was trained on."""
+    return load_model(model).metadata["training"].get("device", "not recorded")
 
 
 def deviation_of(seeds: Sequence[float]) -> float:
@@ -129,6 +130,20 @@ def over_seeds(values: Sequence[float], form: str, spread: str) -> str:
     """Mean and standard deviation over seeds in these formats."""
     deviation = f" ± {deviation_of(values):{spread}}" if len(values) > 1 else ""
     return f"{np.mean(values):{form}}{deviation}"
+
+
+def ranking(values: Mapping[str, Sequence[float]]) -> str:
+    """Names by their mean over seeds, lowest first: a < b, or a ≈ b where the seeds do not tell them apart.
+
+    They do where the means differ by more than the standard deviation of a difference.
+    """
+    names = sorted(values, key=lambda name: float(np.mean(values[name])))
+    text = names[0]
+    for name, after in pairwise(names):
+        gap = np.mean(values[after]) - np.mean(values[name])
+        apart = gap > np.hypot(deviation_of(values[name]), deviation_of(values[after]))
+        text += f" {'<' if apart else '≈'} {after}"
+    return text
 
 
 def in_units(evaluation: PropertyEvaluation, **units: str) -> dict[str, Any]:

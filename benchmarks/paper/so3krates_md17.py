@@ -53,6 +53,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             "train": len(split["train"]),
             "minutes": training["config"]["train"]["epochs"] * epoch_seconds(folder, given.data) / 60,
             "hash": loaded.hash,
+            "initial": (training["initial"] or {}).get("hash"),
         }
     unseen = np.array([i not in seen for i in ids])
     for row in rows.values():
@@ -85,11 +86,12 @@ def text(results: dict[str, Any]) -> str:
     ours = results["rows"]["equispec So3krates"]
     ratios = [ours[name] / published for name, published in zip(UNITS, PUBLISHED["So3krates"], strict=True)]
     verdict = "within" if max(ratios) <= AIM else "outside"
+    before = f", but for what came before: So3krates went on from weights {first}" if (first := ours["initial"]) else ""
     return (
         f"Mean absolute errors of the {results['structures']} structures that neither network was trained on. "
         f"So3krates: {ratios[0]:.2f} and {ratios[1]:.2f} times the paper's errors, {verdict} {AIM} times; weights "
-        f"{ours['hash']}. The time of training is that of an epoch, in uncompiled steps, times their number. Published "
-        "PaiNN with 950 structures, the others with 1,000, as quoted in the paper."
+        f"{ours['hash']}. The time of training is that of an epoch, in uncompiled steps, times their number{before}. "
+        "Published PaiNN with 950 structures, the others with 1,000, as quoted in the paper."
     )
 
 

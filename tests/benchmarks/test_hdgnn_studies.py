@@ -17,6 +17,8 @@ from study import read
 from equispec.data.properties import PropertySample, write_properties
 from equispec.train.config import load_config
 
+DEVICE = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
 
 @pytest.mark.parametrize(
     ("name", "n", "apart"),
@@ -80,6 +82,51 @@ def test_slabs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows["PaiNN"]["in-domain"][0] != rows["PaiNN"]["in-domain"][1]
     assert max(rows["PaiNN"]["MAD_both"] + rows["So3krates"]["MAD_both"]) < 0.1 * min(rows["HDGNN"]["MAD_both"])
     assert results["counts"] == {"in-domain": 16, "ood-ads": 3, "ood-cat": 3, "ood-both": 3}
+    assert all(row["devices"] == 2 * [DEVICE] for row in rows.values())
+    assert results["constant"]["ood-ads"] < 1e3 * 0.03 * 16
+    page = (tmp_path / "docs" / "README.md").read_text(encoding="utf-8")
+    assert f"Trained on {DEVICE} (6 networks)." in page
+    assert "| mean of the training structures |" in page
+
+
+def test_the_answer_that_is_always_the_mean(tmp_path: Path) -> None:
+    """Training labels 0 and 0.09 eV, of which the mean is 0.045 eV."""
+    slabs(tmp_path)
+    stores = {split: tmp_path / f"slabs-{split}.h5" for split in is2re.SPLITS}
+    found = is2re.of_mean({"train": [0, 3], "valid": [], "test": [1]}, stores)
+    assert found["train"] == pytest.approx(45)
+    assert found["in-domain"] == pytest.approx(15)
+    assert found["ood-cat"] == pytest.approx((45 + 15 + 15) / 3)
+
+
+def test_seeds_tell_networks_apart_or_do_not() -> None:
+    close = {"a": [1.0, 3.0], "b": [2.0, 3.0], "c": [9.0, 9.1]}
+    assert property_study.ranking(close) == "a ≈ b < c"
+    assert property_study.ranking({"b": [2.0], "a": [1.0]}) == "a < b"
+
+
+def test_C18_the_paper_s_figures_stand_beside_ours() -> None:
+    published = {name: value for networks in is2re.NETWORKS.values() for name, (_, value) in networks.items() if value}
+    assert published == {
+        "HDGNN": 554,
+        "Linear": 632,
+        "Fully-TP": 591,
+        "Unrestricted": 883,
+        "softmax": 562,
+        "fixed 1/4": 564,
+        "fixed .3, .3, .3, .1": 567,
+        "no layer norm": 577,
+        "extra linear": 568,
+        "unshared": 555,
+        "rotated input": 572,
+    }
+    rows = read(property_study.ROOT / "docs" / "hdgnn-paper", "hdgnn_is2re")["results"]["rows"]
+    errors = {
+        row["network"]: row["in-domain"] for row in rows if row["network"] in ("HDGNN", "Unrestricted", "fixed 1/4")
+    }
+    assert all(len(values) == 3 for values in errors.values())
+    assert property_study.ranking(errors).startswith("HDGNN < ")
+    assert "Table 4, in-domain: HDGNN ≈ softmax < fixed 1/4" in is2re.rankings(rows)
 
 
 def test_every_switch_is_one() -> None:

@@ -75,6 +75,10 @@ def test_spreads_are_of_structures_and_beyond_the_offsets() -> None:
         head = EnergyHead(EnergyConfig(offset=offset), FeatureWidths(8))
         head.initialise(measured)
         assert head.spreads(measured) == {"energy": pytest.approx(np.std(rest))}
+    additive = statistics([-100.0, -30.0, -215.0], COUNTS)
+    head = EnergyHead(EnergyConfig(offset="element"), FeatureWidths(8))
+    head.initialise(additive)
+    assert head.spreads(additive) == {}
 
 
 def test_given_references_come_first() -> None:

@@ -235,8 +235,8 @@ def test_a_batch(case: Case) -> None:
         ({"blocks": 8, "features": 64, "resolutions": 1}, 23_756_825),
     ],
 )
-def test_published_numbers_of_parameters(changes: dict[str, int], count: int) -> None:
-    """C1; on tensors without memory."""
+def test_C1_published_numbers_of_parameters(changes: dict[str, int], count: int) -> None:
+    """On tensors without memory."""
     backbone = {"name": "hdgnn", "preset": "paper-code", **changes}
     config = ModelConfig.parse({"backbone": backbone, "heads": [{"name": "energy", "layers": 1}]})
     with torch.device("meta"):

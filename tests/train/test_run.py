@@ -62,7 +62,8 @@ def test_run_folder_holds_everything_a_reader_needs(finished: Path) -> None:
     assert sorted(number for part in split.values() for number in part) == list(range(1, 13))
     metadata = load_model(finished / "model").metadata
     assert metadata["training"]["split"] == split
-    assert torch.cuda.is_available() or metadata["training"]["device"] == "cpu"
+    expected = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    assert metadata["training"]["device"] == expected
     assert metadata["statistics"]["elements"] == sorted(metadata["statistics"]["elements"])
     assert metadata["intensity_scale"] > 0
 

@@ -76,7 +76,7 @@ def predict(
     Examples:
       equispec predict ethanol.xyz -m runs/ethanol --properties energy,forces -o predicted.xyz
       equispec predict many.xyz -m runs/a -m runs/b --properties dipole -o dipoles.csv
-      equispec predict slab.cif -m runs/hdgnn-is2re --deviation
+      equispec predict slab.cif -m is2re-slabs --deviation
       equispec predict many.xyz -m runs/ethanol --shard 1000 --resume -o predicted/
     """
     from equispec.predict import load

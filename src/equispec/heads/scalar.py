@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_va
 from torch import Tensor, nn
 
 from equispec.config import Config
-from equispec.data.statistics import Offsets, PropertyStatistics
+from equispec.data.statistics import ROUNDING, Offsets, PropertyStatistics
 from equispec.features import FeatureWidths, NodeFeatures
 from equispec.graph import AtomGraph, sum_per_system
 from equispec.nn.mlp import dense
@@ -107,12 +107,14 @@ class _Atomwise(nn.Module):
             self.scale[k] = self.given_scale or statistics.scale(name, fitted, self.per_structure, self.intensive)
 
     def spreads(self, statistics: PropertyStatistics) -> dict[str, float]:
-        """Standard deviations of what the offsets leave of the targets, over the structures of the training set."""
+        """Standard deviations of what the offsets leave of the targets; those that are rounding alone are left out."""
         found = {}
         for k, name in enumerate(self.outputs):
             if name in statistics.labels:
                 offsets = Offsets({z: float(self.references[k, z]) for z in statistics.elements}, float(self.mean[k]))
-                found[name] = float(statistics.rest(name, offsets, self.per_structure).std())
+                spread = float(statistics.rest(name, offsets, self.per_structure).std())
+                if spread > ROUNDING * float(abs(statistics.labels[name]).max()):
+                    found[name] = spread
         return found
 
     @property
