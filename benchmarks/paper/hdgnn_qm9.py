@@ -80,8 +80,8 @@ def text(results: dict[str, Any]) -> str:
         f"{results['epochs']} epochs (on: {', '.join(results['devices'])}), mean and standard deviation over {seeds} "
         "seeds: mean absolute errors, of dipoles the mean length of the error. Best: "
         f"{', '.join(f'{key} {name}' for key, name in best.items())}. The paper's "
-        "figures are for 110,000 molecules and the length of the dipole. The networks are those of the slabs, of like cost "
-        "there: HDGNN with 16 channels, degree 3 and two layers, PaiNN with 256 and So3krates with 264 features."
+        "figures are for 110,000 molecules and the length of the dipole. The networks are those of the slabs, of like "
+        "cost there: HDGNN with 16 channels, degree 3 and two layers, PaiNN with 256 and So3krates with 264 features."
     )
 
 
