@@ -164,7 +164,7 @@ def text(results: dict[str, Any]) -> str:
     counts, parts, constant = results["counts"], results["parts"], results["constant"]
     hopeless = [split for split in SPLITS if min(float(np.mean(row[split])) for row in rows) > constant[split]]
     devices = Counter(device for row in rows for device in row["devices"])
-    parts_of_text = [
+    sentences = [
         f"Mean absolute errors in meV, mean and standard deviation over {seeds} seeds; {results['epochs']} epochs of "
         f"{parts['train']} structures, {parts['valid']} for validation, tested on {parts['test']} in domain and "
         f"{counts['ood-ads']}, {counts['ood-cat']} and {counts['ood-both']} with unknown adsorbates, metals and both. "
@@ -175,7 +175,7 @@ def text(results: dict[str, Any]) -> str:
         "256 and So3krates 264 features and three layers; all have the same learning rate and at most 16 neighbours.",
         f"Trained on {', '.join(f'{device} ({n} networks)' for device, n in devices.items())}.",
     ]
-    return " ".join(filter(None, parts_of_text))
+    return " ".join(filter(None, sentences))
 
 
 def rankings(rows: list[dict[str, Any]]) -> str:
@@ -217,12 +217,7 @@ STUDY = Study(
     measure,
     table,
     text,
-    {
-        "": (
-            draw,
-            "Errors in domain and out of domain, deviations over seeds; dotted: the mean of the training structures",
-        )
-    },
+    {"": (draw, "Errors and their deviations over seeds, cut at the top; dotted: the mean of the training structures")},
     page=HDGNN,
 )
 

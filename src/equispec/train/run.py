@@ -101,7 +101,7 @@ def _fit(config: Training, task: Task, run: Path, checkpoint: Path | None, progr
     lowest = getattr(trainer.checkpoint_callback, "best_model_score", None)
     if lowest is not None and not torch.isfinite(lowest):
         raise InputError(f"the run {run} never had a finite error of the validation molecules; try a smaller train.lr")
-    return _save_best(config, run, task, device_name(trainer.strategy.root_device))
+    return _save_best(config, run, task, _device_name(trainer.strategy.root_device))
 
 
 def _trainer(config: OptimConfig, module: TrainingModule, run: Path, progress: bool) -> pl.Trainer:
@@ -136,7 +136,7 @@ def _trainer(config: OptimConfig, module: TrainingModule, run: Path, progress: b
     )
 
 
-def device_name(device: torch.device) -> str:
+def _device_name(device: torch.device) -> str:
     """What a network was trained on, for its metadata: cpu, or the name of the accelerator."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
