@@ -27,9 +27,14 @@ RECIPE = [
     "train.epochs=15",
 ]
 FLAT = "blocks: 3, cutoff: 5.0"
+RATE = "train.lr=0.001"  # that of the public script for QM9; the others have 0.0005
 SMALL = {"cutoff": 5.0, "features": 16, "blocks": 2, "degree": 3, "pathway_input": "split"}
 NETWORKS = {
-    "HDGNN": [*(f"model.backbone.{name}={value}" for name, value in SMALL.items()), HEADS.format(layers=", layers: 1")],
+    "HDGNN": [
+        *(f"model.backbone.{name}={value}" for name, value in SMALL.items()),
+        HEADS.format(layers=", layers: 1"),
+        RATE,
+    ],
     "PaiNN": [f"model.backbone={{name: painn, features: 256, {FLAT}}}", HEADS.format(layers="")],
     "So3krates": [f"model.backbone={{name: so3krates, features: 264, {FLAT}}}", HEADS.format(layers="")],
 }

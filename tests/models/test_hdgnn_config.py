@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from equispec.data.atoms import graph_from_arrays
 from equispec.errors import ConfigError
-from equispec.models.hdgnn import HDGNNConfig
+from equispec.models.hdgnn import HDGNN, HDGNNConfig
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,20 @@ def test_configurations_that_make_no_sense(changes: dict[str, Any], told: str) -
 def test_options_win_over_the_preset() -> None:
     config = HDGNNConfig(preset="paper-code", blocks=3)
     assert (config.blocks, config.degree, config.resolutions) == (3, 6, 2)
+
+
+@pytest.mark.parametrize("blocks", [2, 8])
+def test_features_differ_between_atoms_from_the_start(blocks: int) -> None:
+    """With the public initial weights they hardly do, and a network learns little in its first thousand steps."""
+    rng = np.random.default_rng(0)
+    pos = rng.uniform(0, 6, (20, 3))
+    spreads = {}
+    for weights in ("scaled", "public"):
+        config = HDGNNConfig(features=16, blocks=blocks, hidden=64, invariants=32, initial_weights=weights)
+        torch.manual_seed(0)
+        backbone = HDGNN(config).double().eval()
+        graph = graph_from_arrays(np.full(20, 6), pos, config.cutoff, dtype=torch.float64)
+        with torch.no_grad():
+            spreads[weights] = backbone(graph).scalar.std(0).mean().item()
+    assert 0.005 < spreads["scaled"] < 5
+    assert spreads["public"] < spreads["scaled"] / 50

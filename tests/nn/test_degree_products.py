@@ -7,7 +7,8 @@ from e3nn import o3
 from scipy.integrate import quad
 from torch import Tensor
 
-from equispec.nn.degree_products import SIGMOID_GAIN, SILU_GAIN, EdgeCouplings, FullProduct, MeanProduct, paths
+from equispec.nn.degree_products import SIGMOID_GAIN, EdgeCouplings, FullProduct, MeanProduct, paths
+from equispec.nn.mlp import SILU_GAIN
 from equispec.nn.so3 import spherical_harmonics, wigner_d
 from random_rotations import directions, rotations
 

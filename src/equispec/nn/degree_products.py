@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from equispec.nn.mlp import SILU_GAIN
 from equispec.nn.so3 import coupling
 
-# 1 / sqrt of the second moments of SiLU and the logistic function of a standard normal number
-SILU_GAIN, SIGMOID_GAIN = 1.6765324703310909, 1.8462285453386056
+SIGMOID_GAIN = 1.8462285453386056  # as SILU_GAIN, of the logistic function
 
 
 def paths(first: int, second: int, top: int) -> list[tuple[int, int, int]]:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+SILU_GAIN = 1.6765324703310909  # 1 / sqrt of the second moment of the SiLU of a standard normal number
+
 
 def dense(n_in: int, n_out: int, bias: bool = True) -> nn.Linear:
     """Linear layer with Xavier-uniform weights and zero bias."""
@@ -25,6 +27,12 @@ def lecun_normal_(weight: Tensor, n_in: int) -> None:
     """Fill with a normal distribution that is cut at two sigma and has the variance 1 / n_in after that."""
     sigma = n_in**-0.5 / 0.87962566103423978  # the standard deviation of a standard normal cut at two sigma
     nn.init.trunc_normal_(weight, std=sigma, a=-2 * sigma, b=2 * sigma)
+
+
+def scale_for_silu(layer: nn.Linear) -> None:
+    """Normal weights and zero bias that keep the mean square of standard normal numbers through SiLU and the layer."""
+    nn.init.normal_(layer.weight, std=SILU_GAIN * layer.in_features**-0.5)
+    nn.init.zeros_(layer.bias)
 
 
 class ScaledSiLU(nn.Module):

@@ -31,6 +31,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "excitation": "mean",
         "output_points": "scn",
         "eval_roll": "random",
+        "initial_weights": "public",
         "elements": 90,
     },
 }
@@ -78,6 +79,9 @@ class HDGNNConfig(Config):
     samples: PositiveInt = Field(128, description="points of the output block")
     output_points: Literal["unit", "scn"] = Field("unit", description="scn: scaled by their density, as in SCN")
     invariant_weight: NonNegativeFloat = Field(0.0, description="λ of a network of f beside that of x; 0: none")
+    initial_weights: Literal["scaled", "public"] = Field(
+        "scaled", description="features vary by some 0.03 at the start; public: PyTorch's, by some 0.0001"
+    )
     roll: Roll = Field("random", description="how frames are rolled in training: random, seeded, axis or local")
     eval_roll: Roll = Field(
         "axis",

@@ -6,19 +6,22 @@ from torch import Tensor, nn
 
 from equispec.models.hdgnn.config import HDGNNConfig
 from equispec.models.hdgnn.edges import TensorEdges
-from equispec.models.hdgnn.pathways import PATHWAYS, Atoms
+from equispec.models.hdgnn.pathways import PATHWAYS, Atoms, Pathways
 from equispec.nn.degree_products import EdgeCouplings, FullProduct, MeanProduct
 
 
 class Messages(nn.Module):
     """Σ_e m_e over the edges of one resolution, from the normalised tensors of the atoms."""
 
-    def __init__(self, config: HDGNNConfig, top: int, hidden: int, couplings: EdgeCouplings) -> None:
+    def __init__(self, config: HDGNNConfig, top: int, hidden: int, couplings: EdgeCouplings, first: bool) -> None:
         super().__init__()
         self.attention = Attention(config)
         self.couplings = [couplings]  # shared by all layers: in a list, it is no part of this one
         self.mean = config.product == "mean"
-        self.pathways = PATHWAYS[config.pathway](config, top, hidden) if config.pathway != "none" else None
+        self.pathways: Pathways | None = None
+        if config.pathway != "none":
+            in_first, in_others = PATHWAYS[config.pathway]
+            self.pathways = (in_first if first else in_others)(config, top, hidden)
         self.product: nn.Module | None = None
         if config.product == "mean":
             shared = config.product_weights == "shared"

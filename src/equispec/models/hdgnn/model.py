@@ -13,6 +13,7 @@ from equispec.models.hdgnn.config import HDGNNConfig
 from equispec.models.hdgnn.edges import DistanceBasis, EdgeScalars, EdgeView, TensorEdges
 from equispec.models.hdgnn.message import Messages
 from equispec.models.hdgnn.update import DegreeLinear, DegreeNorm, SampledOutput, SphereUpdate
+from equispec.nn.mlp import scale_for_silu
 from equispec.nn.so3 import tensors_of, vectors_of
 from equispec.nn.sphere import SphereGrid
 
@@ -44,10 +45,15 @@ class HDGNN(nn.Module):
         self.edges = EdgeView(config)
         self.grid = SphereGrid(config.degree, config.grid_resolution)
         self.layers = nn.ModuleList(
-            Layer(config, self.edges, self.grid, last=k == config.blocks - 1) for k in range(config.blocks)
+            Layer(config, self.edges, self.grid, first=k == 0, last=k == config.blocks - 1)
+            for k in range(config.blocks)
         )
         self.output = SampledOutput(config)
         self.invariant = nn.Linear(config.invariants, c) if extra else None
+        if config.initial_weights == "scaled":
+            for part in self.modules():
+                if isinstance(part, nn.Linear):
+                    scale_for_silu(part)
 
     @property
     def conservative(self) -> bool:
@@ -77,15 +83,15 @@ class HDGNN(nn.Module):
 
 
 class Layer(nn.Module):
-    """One message and update; the last one leaves f as it is."""
+    """One message and update; the first one gets x of degree 0 alone, the last one leaves f as it is."""
 
-    def __init__(self, config: HDGNNConfig, view: EdgeView, grid: SphereGrid, last: bool) -> None:
+    def __init__(self, config: HDGNNConfig, view: EdgeView, grid: SphereGrid, first: bool, last: bool) -> None:
         super().__init__()
         self.scalars = EdgeScalars(config)
         self.norm = DegreeNorm(config.degree, config.features) if config.layer_norm else nn.Identity()
         self.linear = DegreeLinear(config.degree, config.features) if config.node_linear else nn.Identity()
         self.messages = nn.ModuleList(
-            Messages(config, top, hidden, couplings)  # type: ignore[arg-type]
+            Messages(config, top, hidden, couplings, first)  # type: ignore[arg-type]
             for (top, hidden), couplings in zip(config.levels, view.couplings, strict=True)
         )
         self.update = SphereUpdate(config, grid)

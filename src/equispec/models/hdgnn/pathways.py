@@ -5,6 +5,7 @@ in the frame of the laboratory.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -59,6 +60,20 @@ class NeuralPathway(nn.Module):
             return self.turned(inner - here, c) + self.turned(here, c)
         return self.turned(inner - here, c) + self.plain(_gathered(linear(plain, self.plain.first.weight), ends), c)
 
+    def of_zero(self, c: Float[Tensor, "edges B"]) -> Float[Tensor, "edges width"]:
+        """NN(0), which NN(P (D - 1) x) is where no frame turns x; 0 where it is no part of N."""
+        zero = c.new_zeros(1, 1)
+        if not self.split:
+            return zero.expand(len(c), self.turned.second.out_features)
+        return self.turned(zero.expand(len(c), self.turned.first.out_features), c)
+
+    def of_scalars(
+        self, scalars: Float[Tensor, "atoms channels"], ends: Sequence[Tensor], c: Float[Tensor, "edges B"]
+    ) -> Float[Tensor, "edges width"]:
+        """NN(P x) of tensors that are of degree 0 alone; with `of_zero`, this is N."""
+        network = self.plain or self.turned
+        return network(_gathered(linear(scalars, network.first.weight[:, : scalars.shape[1]]), ends), c)
+
 
 def _gathered(values: Tensor, ends: Sequence[Tensor]) -> Tensor:
     first, *others = (values[end] for end in ends)
@@ -71,22 +86,35 @@ class NeuralPathways(nn.Module):
     def __init__(self, config: HDGNNConfig, top: int, hidden: int) -> None:
         super().__init__()
         width = len(inner_components(top, config.mmax)) * config.features
-        count = 2 if config.shared else 3
-        self.paths = nn.ModuleList(NeuralPathway(config, width, hidden) for _ in range(count))
+        self.which = [0, 0, 1] if config.shared else [0, 1, 2]  # the network of each term
+        self.paths = nn.ModuleList(NeuralPathway(config, width, hidden) for _ in range(max(self.which) + 1))
 
     def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
         plain = x[:, edges.inner].flatten(1)
         source, target = edges.turned(x[edges.sender]).flatten(1), edges.turned(x[edges.receiver]).flatten(1)
-        terms = (
-            (source, (edges.sender,)),
-            (target, (edges.receiver,)),
-            (source + target, (edges.sender, edges.receiver)),
-        )
-        paths = [self.paths[0], *self.paths] if len(self.paths) == 2 else self.paths
-        total = torch.zeros_like(source).unflatten(1, (-1, a.shape[2]))
-        for path, (turned, ends), weight in zip(paths, terms, a.unbind(1), strict=True):
-            total = total + path(turned, plain, ends, c).unflatten(1, (-1, a.shape[2])) * weight[:, None]
-        return edges.turned_back(total)
+        turned = source, target, source + target
+        terms = zip(self.which, turned, ends_of_terms(edges), strict=True)
+        return self._message([self.paths[k](v, plain, ends, c) for k, v, ends in terms], edges, a)
+
+    def _message(self, terms: list[Tensor], edges: TensorEdges, a: Attention) -> Message:
+        shape = -1, a.shape[2]
+        first, *others = (term.unflatten(1, shape) * w[:, None] for term, w in zip(terms, a.unbind(1), strict=True))
+        return edges.turned_back(sum(others, first))
+
+
+class FirstPathways(NeuralPathways):
+    """The same in the first layer, where x is of degree 0 alone and no frame turns it: five maps of twelve remain."""
+
+    def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
+        scalars, paths = x[:, 0], list[Any](self.paths)
+        still = [path.of_zero(c) for path in paths]
+        terms = zip(self.which, ends_of_terms(edges), strict=True)
+        return self._message([still[k] + paths[k].of_scalars(scalars, ends, c) for k, ends in terms], edges, a)
+
+
+def ends_of_terms(edges: TensorEdges) -> tuple[tuple[Tensor, ...], ...]:
+    """The atoms of an edge whose tensors each term sums."""
+    return (edges.sender,), (edges.receiver,), (edges.sender, edges.receiver)
 
 
 class LinearPathways(nn.Module):
@@ -125,8 +153,10 @@ class UnrestrictedPathway(nn.Module):
         return self.network(inner, c).unflatten(1, (-1, a.shape[2])) * a
 
 
-PATHWAYS: dict[str, type[NeuralPathways] | type[LinearPathways] | type[UnrestrictedPathway]] = {
-    "mlp": NeuralPathways,
-    "linear": LinearPathways,
-    "unrestricted": UnrestrictedPathway,
+Pathways = NeuralPathways | LinearPathways | UnrestrictedPathway
+# in the first layer and in all others
+PATHWAYS: dict[str, tuple[type[Pathways], type[Pathways]]] = {
+    "mlp": (FirstPathways, NeuralPathways),
+    "linear": (LinearPathways, LinearPathways),
+    "unrestricted": (UnrestrictedPathway, UnrestrictedPathway),
 }
