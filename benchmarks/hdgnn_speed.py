@@ -2,9 +2,7 @@
 
     .venv/bin/python benchmarks/hdgnn_speed.py          # writes docs/benchmarks/hdgnn_speed.md
 
-The arithmetic of the public code is written here from its description: every edge has one matrix of the rows |m| <= 1
-over all degrees, the tensors of an edge go through the first map of a network twice, turned and unturned, and the
-tensor product is a sum over paths. It shares weights and frames with ours, and gives the same messages.
+The arithmetic of the public code is in public_hdgnn.py. It has the weights of ours and gives the same numbers.
 """
 
 import argparse
@@ -12,7 +10,7 @@ import datetime
 import os
 import platform
 from collections.abc import Callable
-from math import pi, sqrt
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +19,26 @@ from ase import Atoms
 from ase.build import add_adsorbate, fcc111, molecule
 from e3nn import o3
 from torch import Tensor
-from torch.nn.functional import silu
 
 from clock import Side, timed
 from equispec.data.atoms import graph_from_atoms
 from equispec.graph import AtomGraph, collate
 from equispec.model import Model, ModelConfig, build
 from equispec.models.hdgnn.message import Messages
-from equispec.nn.degree_products import SIGMOID_GAIN, SILU_GAIN
 from equispec.nn.edge_frames import edge_frames, rotations
-from equispec.nn.so3 import coupling, wigner_d
+from equispec.nn.so3 import wigner_d
 from paper.study import processor
+from public_hdgnn import PublicMessages, public_edges, public_scalars
 
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "docs" / "benchmarks" / "hdgnn_speed.md"
 EDGES = 100_000
 TOP = 6
 CUTOFF, NEIGHBORS = 6.0, 40
-SMALL = {"features": 64, "blocks": 4, "degree": 4, "product_degree": 2, "hidden": 256}
-WIDE = {"features": 128, "blocks": 1, "degree": 6, "product_degree": 2, "hidden": 512}
+SMALL = {"features": 16, "blocks": 2, "degree": 3, "product_degree": 2, "hidden": 64, "invariants": 64}
+MIDDLE = {"features": 64, "blocks": 4, "degree": 4, "product_degree": 2, "hidden": 256}
+WIDE = {"features": 128, "blocks": 2, "degree": 6, "product_degree": 2, "hidden": 512}
+NETWORKS = {"two layers, 16 channels, L = 3": SMALL, "four layers, 64 channels, L = 4": MIDDLE}
 
 
 def slab(layers: int = 4) -> Atoms:
@@ -86,81 +85,19 @@ def matrices(repeats: int) -> dict[str, float]:
 # --- a message block -------------------------------------------------------------------------------------------------
 
 
-class PublicArithmetic:
-    """The messages of a block as the public code computes them, with the block's own weights."""
-
-    def __init__(self, block: Messages, model: Model, edges: Any) -> None:
-        config: Any = model.backbone.config
-        self.block, self.edges, self.top, self.channels = block, edges, config.degree, config.features
-        size, inner = (self.top + 1) ** 2, edges.inner
-        d = torch.zeros(len(edges.receiver), len(inner), size)
-        row = 0
-        for degree, part in enumerate(edges.rows):
-            d[:, row : row + part.shape[1], degree**2 : (degree + 1) ** 2] = part
-            row += part.shape[1]
-        self.turn, self.difference = d, d.clone()
-        self.difference[:, torch.arange(len(inner)), inner] -= 1
-        couplings = block.couplings[0]
-        self.paths = couplings.paths
-        self.tables = {path: torch.tensor(coupling(*path), dtype=torch.float32) for path in self.paths}
-
-    def __call__(self, x: Tensor, c: Tensor, f: Tensor) -> Tensor:
-        edges, block = self.edges, self.block
-        source, target = x[edges.sender], x[edges.receiver]
-        a = self.attention(c, f)
-        first, second = block.pathways.paths  # type: ignore[union-attr]
-        message = self.network(first, source, c) * a[:, 0, None] + self.network(first, target, c) * a[:, 1, None]
-        message = message + self.network(second, source + target, c) * a[:, 2, None]
-        out = torch.bmm(self.turn.transpose(1, 2), message)
-        product = self.product(source + target) * a[:, 3, None]
-        out = torch.cat([out[:, : product.shape[1]] + product, out[:, product.shape[1] :]], dim=1)
-        return torch.zeros_like(x).index_add(0, edges.receiver, out)
-
-    def attention(self, c: Tensor, f: Tensor) -> Tensor:
-        module = self.block.attention
-        ends = torch.cat([c, f[self.edges.sender], f[self.edges.receiver]], dim=1)
-        return torch.sigmoid(module.second(torch.relu(module.first(ends)))).unflatten(1, module.shape)
-
-    def network(self, path: Any, x: Tensor, c: Tensor) -> Tensor:
-        """NN of the turned and of the unturned rows, each through both maps."""
-        net = path.turned
-
-        def through(v: Tensor) -> Tensor:
-            inner = silu(net.first(v.flatten(1)))
-            return silu(net.second(silu(net.gate(c)) * inner)).unflatten(1, (-1, self.channels))
-
-        return through(torch.bmm(self.difference, x)) + through(x[:, self.edges.inner])
-
-    def product(self, x: Tensor) -> Tensor:
-        """Σ over paths of couplings of the mean with the harmonics of mean square 1, and the gate."""
-        module, u, y = self.block.product, x.mean(2), sqrt(4 * pi) * self.edges.harmonics
-        parts: list[list[Tensor]] = [[] for _ in range(module.top + 1)]  # type: ignore[operator, union-attr]
-        for l1, l2, l3 in self.paths:
-            if l3 > module.top:  # type: ignore[operator, union-attr]
-                continue
-            one, two = u[:, l1**2 : (l1 + 1) ** 2], y[:, l2**2 : (l2 + 1) ** 2]
-            z = sqrt(2 * l3 + 1) * torch.einsum("cab,ea,eb->ec", self.tables[l1, l2, l3], one, two)
-            weight = module.weights[l3][len(parts[l3])]  # type: ignore[index, union-attr]
-            parts[l3].append(z[:, :, None] * weight)
-        sums = [torch.stack(terms).sum(0) for terms in parts]
-        value, *gates = (sums[0][:, 0] + module.gate.bias).split(self.channels, dim=1)  # type: ignore[union-attr]
-        out = [SILU_GAIN * silu(value)[:, None]]
-        out += [t * (SIGMOID_GAIN * torch.sigmoid(g))[:, None] for t, g in zip(sums[1:], gates, strict=True)]
-        return torch.cat(out, dim=1)
-
-
-def block_times(model: Model, graph: AtomGraph, repeats: int) -> dict[str, Any]:
+def block_times(model: Model, graph: AtomGraph, layer: int, repeats: int) -> dict[str, Any]:
     """Milliseconds of a message block and of its parts, forwards and with gradients, and what it keeps per edge."""
     backbone: Any = model.backbone
-    block: Messages = backbone.layers[0].messages[0]
+    block: Messages = backbone.layers[layer].messages[0]
     config = backbone.config
     with torch.no_grad():
         distance, (edges,) = backbone.edges(graph, None)
-        c = backbone.layers[0].scalars(backbone.basis(distance), graph)
+        c = backbone.layers[layer].scalars(backbone.basis(distance), graph)
         f = backbone.embedding(graph.z)
         x = torch.randn(graph.n_atoms, (config.degree + 1) ** 2, config.features)
-    public = PublicArithmetic(block, model, edges)
-    with torch.no_grad():
+        if layer == 0:  # which sees tensors of degree 0 alone
+            x[:, 1:] = 0
+        public = PublicMessages(block, model, public_edges(graph, config.degree)[1])
         ours, theirs = block(x, c, f, edges), public(x, c, f)
         difference = float((ours - theirs).abs().max() / ours.abs().max())
         a = block.attention(c, f, edges)
@@ -169,7 +106,8 @@ def block_times(model: Model, graph: AtomGraph, repeats: int) -> dict[str, Any]:
     def with_gradients(side: Callable[..., Tensor]) -> Side:
         def run() -> Any:
             inputs = [value.clone().requires_grad_() for value in (x, c, f)]
-            return torch.autograd.grad(side(*inputs).square().sum(), [*inputs, *block.parameters()])
+            weights = [*inputs, *block.parameters()]
+            return torch.autograd.grad(side(*inputs).square().sum(), weights, allow_unused=True)
 
         return run
 
@@ -219,65 +157,78 @@ def kept(side: Side) -> int:
 # --- whole networks --------------------------------------------------------------------------------------------------
 
 
-def whole(repeats: int) -> dict[str, float]:
-    """A prediction of a slab and a training step of eight."""
+def whole(size: dict[str, Any], repeats: int) -> dict[str, float]:
+    """A prediction of a slab and a training step of eight, by both arithmetics."""
     one, many = graph_of(slab()), collate([graph_of(slab(1)) for _ in range(8)])
-    model = network(**SMALL)
-    weights = list(model.parameters())
+    model = network(**size)
+    weights = list(model.backbone.parameters())
+    ways = {"ours": lambda graph: model.backbone(graph).scalar, "public": lambda graph: public_scalars(model, graph)}
 
-    def predicted(model: Model, graph: AtomGraph) -> Side:
-        def run() -> Any:
-            with torch.no_grad():
-                return model(graph)
+    def predicted(way: Callable[[AtomGraph], Tensor]) -> Any:
+        with torch.no_grad():
+            return way(one)
 
-        return run
+    def step(way: Callable[[AtomGraph], Tensor]) -> Any:
+        return torch.autograd.grad(way(many).square().sum(), weights, allow_unused=True)
 
-    def step() -> Any:
-        loss = model(many)["adsorption_energy"].abs().sum()
-        return torch.autograd.grad(loss, weights, allow_unused=True)
-
-    return timed({"prediction": predicted(model, one), "step": step}, repeats)
+    ours, public = (predicted(way) for way in ways.values())
+    sides = {f"{name}, prediction": partial(predicted, way) for name, way in ways.items()}
+    sides |= {f"{name}, step": partial(step, way) for name, way in ways.items()}
+    return timed(sides, repeats) | {"difference": float((ours - public).abs().max() / ours.abs().max())}
 
 
 def measure(repeats: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     graph = graph_of(slab())
-    blocks = {name: block_times(network(**size), graph, repeats) for name, size in (("128", WIDE), ("64", SMALL))}
-    return {"matrices": matrices(repeats), "blocks": blocks, "whole": whole(repeats)}
+    blocks = {}
+    for size in (WIDE, MIDDLE):
+        model = network(**size)
+        blocks[size["features"]] = [block_times(model, graph, layer, repeats) for layer in (0, 1)]
+    networks = {name: whole(size, repeats) for name, size in NETWORKS.items()}
+    return {"matrices": matrices(repeats), "blocks": blocks, "networks": networks}
 
 
-def report(found: dict[str, Any]) -> str:
-    one, eight = graph_of(slab()), graph_of(slab(1))
-    matrices, ms = found["matrices"], found["whole"]
-    lines = [f"| {name} | {ms:.0f} | {matrices['e3nn'] / ms:.1f} |" for name, ms in matrices.items()]
-    sections = []
-    for name, size in (("128", WIDE), ("64", SMALL)):
-        block = found["blocks"][name]
-        rows = []
+def block_section(size: dict[str, Any], layers: list[dict[str, Any]]) -> str:
+    """The tables of the first and of another message block."""
+    rows = []
+    for place, layer in zip(("first layer", "any other"), layers, strict=True):
         for kind, told in (("", "forwards"), (", with gradients", "with gradients")):
-            ours, public = (block["whole"][f"{side}{kind}"] for side in ("ours", "public arithmetic"))
-            rows.append(f"| {told} | {ours:.0f} | {public:.0f} | {public / ours:.2f} |")
-        parts = [f"| {part} | {value:.0f} |" for part, value in block["parts"].items()]
-        bytes_ = {kind: value / 1024 for kind, value in block["bytes"].items()}
-        sections.append(
-            f"""## A message block with {name} channels
+            ours, public = (layer["whole"][f"{side}{kind}"] for side in ("ours", "public arithmetic"))
+            rows.append(f"| {place}, {told} | {ours:.0f} | {public:.0f} | {public / ours:.2f} |")
+    parts = [f"| {part} | {value:.0f} |" for part, value in layers[1]["parts"].items()]
+    kept = [
+        layer["bytes"][f"{side}, with gradients"] / 1024 for layer in layers for side in ("ours", "public arithmetic")
+    ]
+    return f"""## A message block with {size["features"]} channels
 
-L = {size["degree"]}, L' = {size["product_degree"]}, H = {size["hidden"]}, {block["edges"]:,} edges; ms. The messages of
-both differ by {block["difference"]:.0e} of the largest.
+L = {size["degree"]}, L' = {size["product_degree"]}, H = {size["hidden"]}, {layers[0]["edges"]:,} edges; ms. The
+messages of both differ by {max(layer["difference"] for layer in layers):.0e} of the largest.
 
 | | ours | public arithmetic | ratio |
 |-|-|-|-|
 {chr(10).join(rows)}
 
-| part of ours, forwards | ms |
+| part of ours, not in the first layer, forwards | ms |
 |-|-|
 {chr(10).join(parts)}
 
-Kept for the gradient: {bytes_["ours, with gradients"]:.1f} KiB per edge, by the public arithmetic
-{bytes_["public arithmetic, with gradients"]:.1f} KiB.
+Kept for the gradient: {kept[0]:.1f} KiB per edge in the first layer and {kept[2]:.1f} in any other, by the public
+arithmetic {kept[1]:.1f} and {kept[3]:.1f} KiB.
 """
-        )
+
+
+def report(found: dict[str, Any]) -> str:
+    one, eight = graph_of(slab()), graph_of(slab(1))
+    matrices = found["matrices"]
+    lines = [f"| {name} | {ms:.0f} | {matrices['e3nn'] / ms:.1f} |" for name, ms in matrices.items()]
+    sections = [block_section(size, found["blocks"][size["features"]]) for size in (WIDE, MIDDLE)]
+    rows = []
+    for name, ms in found["networks"].items():
+        for kind in ("prediction", "step"):
+            ours, public = ms[f"ours, {kind}"], ms[f"public, {kind}"]
+            rows.append(f"| {name} | {kind} | {ours:.0f} | {public:.0f} | {public / ours:.2f} |")
+    difference = max(ms["difference"] for ms in found["networks"].values())
     return f"""# HDGNN by parts
 
 Written by `benchmarks/hdgnn_speed.py` on {datetime.date.today()}: {processor()}, one thread; torch {torch.__version__},
@@ -295,11 +246,14 @@ Python {platform.python_version()}; single precision, CPU milliseconds, medians,
 {chr(10).join(sections)}
 ## Whole networks
 
-{SMALL["features"]} channels, {SMALL["blocks"]} layers, L = {SMALL["degree"]}, cutoff {CUTOFF:g} Å, {NEIGHBORS} nearest
-neighbours.
+Cutoff {CUTOFF:g} Å, {NEIGHBORS} nearest neighbours. Prediction: a slab of {one.n_atoms} atoms
+({one.n_edges:,} edges); step: a sum of squares of eight slabs of {eight.n_atoms} atoms ({8 * eight.n_edges:,} edges)
+and its gradient; ms, from the graph to the scalars of the output block, which differ by {difference:.0e} of the
+largest.
 
-* Prediction of a slab of {one.n_atoms} atoms ({one.n_edges:,} edges): {ms["prediction"]:.0f} ms.
-* Loss and gradient of eight slabs of {eight.n_atoms} atoms ({8 * eight.n_edges:,} edges): {ms["step"]:.0f} ms.
+| network | | ours | public arithmetic | ratio |
+|-|-|-|-|-|
+{chr(10).join(rows)}
 """
 
 
