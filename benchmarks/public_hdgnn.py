@@ -1,11 +1,13 @@
 """The arithmetic of HDGNN's public code, with the weights of a network of ours, for benchmarks/hdgnn_speed.py.
 
-Written from its description: rotation matrices from angles, of all orders; every edge has one matrix of the rows
+Written from its description: rotation matrices Z(α) J Z(β) J Z(γ) of all orders; every edge has one matrix of the rows
 |m| <= 1 over all degrees; the tensors of an edge go through the first map of a network twice, turned and unturned; the
-tensor product is a sum over paths; the maps of the update and of the output are made on the grid and at the points.
+maps of the update and of the output are made on the grid and at the points. Left out here as in the networks that are
+compared: the fifth branch, the second resolution, and frames that are drawn anew.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import pi, sqrt
 from typing import Any
 
@@ -29,34 +31,64 @@ from equispec.nn.so3 import ORDER, coupling, spherical_harmonics
 class PublicEdges:
     """Edges with the rows |m| <= 1 of D over all degrees, and those of D - 1."""
 
-    index: Tensor
     receiver: Tensor
     sender: Tensor
     inner: Tensor
     turn: Tensor
     difference: Tensor
     harmonics: Tensor
-    envelope: None = None
 
 
 def public_edges(graph: AtomGraph, top: int) -> tuple[Tensor, PublicEdges]:
     """Distances and edges in frames rolled by the axes."""
     receiver, sender = graph.edge_index
     distance, unit = distances_and_directions(edge_vectors(graph))
-    numbers = torch.arange(graph.n_edges)
-    frames = edge_frames(unit, distance, receiver, numbers, "axis")
-    angles = o3.matrix_to_angles(frames[:, ORDER][:, :, ORDER])  # e3nn's polar axis is y
+    frames = edge_frames(unit, distance, receiver, torch.arange(graph.n_edges), "axis")
     inner = torch.tensor(inner_components(top, 1))
     turn = torch.zeros(graph.n_edges, len(inner), (top + 1) ** 2)
     row = 0
-    for degree in range(top + 1):
-        part = o3.wigner_D(degree, *angles)[:, max(0, degree - 1) : degree + 2]
+    for degree, whole in enumerate(public_matrices(frames, top)):
+        part = whole[:, max(0, degree - 1) : degree + 2]
         turn[:, row : row + part.shape[1], degree**2 : (degree + 1) ** 2] = part
         row += part.shape[1]
     difference = turn.clone()
     difference[:, torch.arange(len(inner)), inner] -= 1
     harmonics = spherical_harmonics(unit, range(top + 1))
-    return distance, PublicEdges(numbers, receiver, sender, inner, turn, difference, harmonics)
+    return distance, PublicEdges(receiver, sender, inner, turn, difference, harmonics)
+
+
+@cache
+def table(l1: int, l2: int, l3: int) -> Tensor:
+    """Couplings times √(2 l3 + 1), one column for each component of the result."""
+    return torch.tensor(sqrt(2 * l3 + 1) * coupling(l1, l2, l3), dtype=torch.float32).flatten(1).T.contiguous()
+
+
+def public_matrices(frames: Tensor, top: int) -> list[Tensor]:
+    """D^(l) for l = 0 ... top from angles, Z(α) J Z(β) J Z(γ)."""
+    angles = o3.matrix_to_angles(frames[:, ORDER][:, :, ORDER])  # e3nn's polar axis is y
+    found = []
+    for degree in range(top + 1):
+        first, second, third = (about_pole(degree, angle) for angle in angles)
+        tilt = tilted(degree)
+        found.append(first @ tilt @ second @ tilt.T @ third)
+    return found
+
+
+@cache
+def tilted(degree: int) -> Tensor:
+    """The matrix that turns rotations about the polar axis y into ones about x."""
+    zero = torch.zeros(())
+    return o3.wigner_D(degree, zero, zero + pi / 2, zero) @ o3.wigner_D(degree, zero + pi / 2, zero + pi / 2, zero)
+
+
+def about_pole(degree: int, angle: Tensor) -> Tensor:
+    """Rotation matrices about the polar axis: cosines on the diagonal, sines across it."""
+    d = angle.new_zeros(len(angle), 2 * degree + 1, 2 * degree + 1)
+    rows = torch.arange(2 * degree + 1)
+    multiples = (degree - rows) * angle[:, None]
+    d[:, rows, rows.flip(0)] = torch.sin(multiples)
+    d[:, rows, rows] = torch.cos(multiples)
+    return d
 
 
 class PublicMessages:
@@ -66,15 +98,16 @@ class PublicMessages:
         config: Any = model.backbone.config
         self.block, self.edges, self.channels = block, edges, config.features
         self.paths = block.couplings[0].paths
-        self.tables = {path: torch.tensor(coupling(*path), dtype=torch.float32) for path in self.paths}
+        self.tables = {path: table(*path) for path in self.paths}
 
     def __call__(self, x: Tensor, c: Tensor, f: Tensor) -> Tensor:
         edges, block = self.edges, self.block
         source, target = x[edges.sender], x[edges.receiver]
         a = self.attention(c, f)
         first, second = block.pathways.paths  # type: ignore[union-attr]
-        message = self.network(first, source, c) * a[:, 0, None] + self.network(first, target, c) * a[:, 1, None]
-        message = message + self.network(second, source + target, c) * a[:, 2, None]
+        one, two = (path.turned.gates(c) for path in (first, second))
+        message = self.network(first, source, one) * a[:, 0, None] + self.network(first, target, one) * a[:, 1, None]
+        message = message + self.network(second, source + target, two) * a[:, 2, None]
         out = torch.bmm(edges.turn.transpose(1, 2), message)
         product = self.product(source + target) * a[:, 3, None]
         out = torch.cat([out[:, : product.shape[1]] + product, out[:, product.shape[1] :]], dim=1)
@@ -85,13 +118,13 @@ class PublicMessages:
         ends = torch.cat([c, f[self.edges.sender], f[self.edges.receiver]], dim=1)
         return torch.sigmoid(module.second(torch.relu(module.first(ends)))).unflatten(1, module.shape)
 
-    def network(self, path: Any, x: Tensor, c: Tensor) -> Tensor:
+    def network(self, path: Any, x: Tensor, gates: Tensor) -> Tensor:
         """NN of the turned and of the unturned rows, each through both maps."""
         net = path.turned
 
         def through(v: Tensor) -> Tensor:
             inner = silu(net.first(v.flatten(1)))
-            return silu(net.second(silu(net.gate(c)) * inner)).unflatten(1, (-1, self.channels))
+            return silu(net.second(gates * inner)).unflatten(1, (-1, self.channels))
 
         return through(torch.bmm(self.edges.difference, x)) + through(x[:, self.edges.inner])
 
@@ -103,10 +136,10 @@ class PublicMessages:
             if l3 > module.top:  # type: ignore[operator, union-attr]
                 continue
             one, two = u[:, l1**2 : (l1 + 1) ** 2], y[:, l2**2 : (l2 + 1) ** 2]
-            z = sqrt(2 * l3 + 1) * torch.einsum("cab,ea,eb->ec", self.tables[l1, l2, l3], one, two)
-            weight = module.weights[l3][len(parts[l3])]  # type: ignore[index, union-attr]
-            parts[l3].append(z[:, :, None] * weight)
-        sums = [torch.stack(terms).sum(0) for terms in parts]
+            pairs = (one[:, :, None] * two[:, None, :]).flatten(1)
+            parts[l3].append(pairs @ self.tables[l1, l2, l3])
+        weights = module.weights  # type: ignore[union-attr]
+        sums = [torch.stack(terms, dim=2) @ weight for terms, weight in zip(parts, weights, strict=True)]
         value, *gates = (sums[0][:, 0] + module.gate.bias).split(self.channels, dim=1)  # type: ignore[union-attr]
         out = [SILU_GAIN * silu(value)[:, None]]
         out += [t * (SIGMOID_GAIN * torch.sigmoid(g))[:, None] for t, g in zip(sums[1:], gates, strict=True)]
@@ -123,13 +156,16 @@ def public_scalars(model: Model, graph: AtomGraph) -> Tensor:
     for layer in backbone.layers:
         c = layer.scalars(basis, graph)
         m = PublicMessages(layer.messages[0], model, edges)(layer.norm(x) / sqrt(3), c, f)
-        x, f = updated(layer.update, x, m), layer._invariants(f, c, edges)
+        x = updated(layer.update, x, m)
+        if layer.to_invariants is not None:
+            total = torch.zeros(len(f), c.shape[1]).index_add(0, edges.receiver, c)
+            f = silu(f + 2 / 3 * layer.to_invariants(total))
     output = backbone.output
     return silu(output.second(silu(output.first(output.values @ x)))).mean(1)
 
 
 def updated(update: Any, x: Tensor, m: Tensor) -> Tensor:
-    """The update with all of its maps on the grid."""
+    """The update with all of its maps on the grid, its gate by the mean over the sphere."""
     grid = update.grid[0]
     h = grid.to_grid @ torch.cat([x, update.sign * x, m, update.sign * m], dim=2)
     h = silu(update.second(silu(update.first(h))))

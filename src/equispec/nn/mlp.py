@@ -30,7 +30,7 @@ def lecun_normal_(weight: Tensor, n_in: int) -> None:
 
 
 def scale_for_silu(layer: nn.Linear) -> None:
-    """Normal weights and zero bias that keep the mean square of standard normal numbers through SiLU and the layer."""
+    """Normal weights and zero bias: of SiLU of standard normal numbers, the layer makes numbers of mean square 1."""
     nn.init.normal_(layer.weight, std=SILU_GAIN * layer.in_features**-0.5)
     nn.init.zeros_(layer.bias)
 

@@ -80,7 +80,7 @@ class HDGNNConfig(Config):
     output_points: Literal["unit", "scn"] = Field("unit", description="scn: scaled by their density, as in SCN")
     invariant_weight: NonNegativeFloat = Field(0.0, description="λ of a network of f beside that of x; 0: none")
     initial_weights: Literal["scaled", "public"] = Field(
-        "scaled", description="features vary by some 0.03 at the start; public: PyTorch's, by some 0.0001"
+        "scaled", description="weights that keep the size of features; public: PyTorch's, which shrink it"
     )
     roll: Roll = Field("random", description="how frames are rolled in training: random, seeded, axis or local")
     eval_roll: Roll = Field(

@@ -1,7 +1,6 @@
 """The edges of a batch as HDGNN sees them: invariants of their lengths, and tensors in their frames."""
 
 from dataclasses import dataclass
-from math import sqrt
 
 import torch
 from jaxtyping import Float, Int
@@ -113,12 +112,11 @@ class DistanceBasis(nn.Module):
 
     def __init__(self, config: HDGNNConfig) -> None:
         super().__init__()
-        self.unit = sqrt(2) * config.radial_width * config.cutoff / (config.n_radial - 1)
-        centres = torch.linspace(0, config.cutoff, config.n_radial) / self.unit
-        self.register_buffer("centres", centres, persistent=False)
+        self.register_buffer("centres", torch.linspace(0, config.cutoff, config.n_radial), persistent=False)
+        self.width = config.radial_width * config.cutoff / (config.n_radial - 1)
 
     def forward(self, distance: Float[Tensor, "edges"]) -> Float[Tensor, "edges gaussians"]:
-        return ((distance / self.unit)[:, None] - self.centres).square().neg_().exp_()
+        return (distance[:, None] - self.centres).square().mul_(-0.5 / self.width**2).exp_()
 
 
 class EdgeScalars(nn.Module):

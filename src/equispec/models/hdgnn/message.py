@@ -11,7 +11,10 @@ from equispec.nn.degree_products import EdgeCouplings, FullProduct, MeanProduct
 
 
 class Messages(nn.Module):
-    """Σ_e m_e over the edges of one resolution, from the normalised tensors of the atoms."""
+    """Σ_e m_e over the edges of one resolution, from the normalised tensors of the atoms.
+
+    `first`: of the first layer, where these are of degree 0 alone; neural pathways look at no other component then.
+    """
 
     def __init__(self, config: HDGNNConfig, top: int, hidden: int, couplings: EdgeCouplings, first: bool) -> None:
         super().__init__()

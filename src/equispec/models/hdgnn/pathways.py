@@ -5,7 +5,7 @@ in the frame of the laboratory.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from equispec.models.hdgnn.edges import TensorEdges, inner_components
 Atoms = Float[Tensor, "atoms components channels"]
 Message = Float[Tensor, "edges components channels"]
 Attention = Float[Tensor, "edges branches channels"]
+Gates = tuple[Float[Tensor, "edges H"], Float[Tensor, "edges H"]]
 
 
 class GatedNetwork(nn.Module):
@@ -29,9 +30,13 @@ class GatedNetwork(nn.Module):
         self.second = nn.Linear(hidden, n_out)
         self.gate = nn.Linear(edge_features, hidden)
 
-    def forward(self, inner: Float[Tensor, "edges H"], c: Float[Tensor, "edges B"]) -> Float[Tensor, "edges out"]:
+    def gates(self, c: Float[Tensor, "edges B"]) -> Float[Tensor, "edges H"]:
+        """SiLU(dense(c)), for all calls with the same edges."""
+        return silu(self.gate(c))
+
+    def forward(self, inner: Float[Tensor, "#edges H"], gates: Float[Tensor, "edges H"]) -> Float[Tensor, "edges out"]:
         """`inner`: W₁ v, without the bias."""
-        return silu(self.second(silu(self.gate(c)) * silu(inner + self.first.bias)))
+        return silu(self.second(gates * silu(inner + self.first.bias)))
 
 
 class NeuralPathway(nn.Module):
@@ -44,35 +49,44 @@ class NeuralPathway(nn.Module):
         own = self.split and not config.shared
         self.plain = GatedNetwork(width, hidden, width, config.edge_features) if own else None
 
+    def gates(self, c: Float[Tensor, "edges B"]) -> Gates:
+        """Those of the network of P (D - 1) x, and those of the network of P x."""
+        gates = self.turned.gates(c)
+        return gates, gates if self.plain is None else self.plain.gates(c)
+
     def forward(
         self,
         turned: Float[Tensor, "edges width"],
         plain: Float[Tensor, "atoms width"],
         ends: Sequence[Tensor],
-        c: Float[Tensor, "edges B"],
+        gates: Gates,
     ) -> Float[Tensor, "edges width"]:
         """turned: P D x of every edge; plain: P x of every atom; ends: the atoms of an edge that are summed."""
         inner = linear(turned, self.turned.first.weight)
         if not self.split:
-            return self.turned(inner, c)
+            return self.turned(inner, gates[0])
         here = _gathered(linear(plain, self.turned.first.weight), ends)
+        value = self.turned(inner - here, gates[0])
         if self.plain is None:
-            return self.turned(inner - here, c) + self.turned(here, c)
-        return self.turned(inner - here, c) + self.plain(_gathered(linear(plain, self.plain.first.weight), ends), c)
+            return value + self.turned(here, gates[1])
+        return value + self.plain(_gathered(linear(plain, self.plain.first.weight), ends), gates[1])
 
-    def of_zero(self, c: Float[Tensor, "edges B"]) -> Float[Tensor, "edges width"]:
-        """NN(0), which NN(P (D - 1) x) is where no frame turns x; 0 where it is no part of N."""
-        zero = c.new_zeros(1, 1)
-        if not self.split:
-            return zero.expand(len(c), self.turned.second.out_features)
-        return self.turned(zero.expand(len(c), self.turned.first.out_features), c)
+    def of_zero(self, gates: Gates) -> Float[Tensor, "edges width"] | None:
+        """NN(0), which NN(P (D - 1) x) is where no frame turns x; None where it is no part of N."""
+        return self.turned(gates[0].new_zeros(1, gates[0].shape[1]), gates[0]) if self.split else None
 
     def of_scalars(
-        self, scalars: Float[Tensor, "atoms channels"], ends: Sequence[Tensor], c: Float[Tensor, "edges B"]
+        self,
+        scalars: Float[Tensor, "atoms channels"],
+        ends: Sequence[Tensor],
+        gates: Gates,
+        zero: Float[Tensor, "edges width"] | None,
     ) -> Float[Tensor, "edges width"]:
-        """NN(P x) of tensors that are of degree 0 alone; with `of_zero`, this is N."""
+        """N of tensors of degree 0, with `of_zero`."""
         network = self.plain or self.turned
-        return network(_gathered(linear(scalars, network.first.weight[:, : scalars.shape[1]]), ends), c)
+        inner = _gathered(linear(scalars, network.first.weight[:, : scalars.shape[1]]), ends)
+        value = network(inner, gates[1])
+        return value if zero is None else value + zero
 
 
 def _gathered(values: Tensor, ends: Sequence[Tensor]) -> Tensor:
@@ -86,15 +100,16 @@ class NeuralPathways(nn.Module):
     def __init__(self, config: HDGNNConfig, top: int, hidden: int) -> None:
         super().__init__()
         width = len(inner_components(top, config.mmax)) * config.features
-        self.which = [0, 0, 1] if config.shared else [0, 1, 2]  # the network of each term
+        self.which = [0, 0, 1] if config.shared else [0, 1, 2]  # the pathway of each term
         self.paths = nn.ModuleList(NeuralPathway(config, width, hidden) for _ in range(max(self.which) + 1))
 
     def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
         plain = x[:, edges.inner].flatten(1)
         source, target = edges.turned(x[edges.sender]).flatten(1), edges.turned(x[edges.receiver]).flatten(1)
-        turned = source, target, source + target
-        terms = zip(self.which, turned, ends_of_terms(edges), strict=True)
-        return self._message([self.paths[k](v, plain, ends, c) for k, v, ends in terms], edges, a)
+        paths = cast(list[NeuralPathway], list(self.paths))
+        gates = [path.gates(c) for path in paths]
+        terms = zip(self.which, (source, target, source + target), ends_of_terms(edges), strict=True)
+        return self._message([paths[k](turned, plain, ends, gates[k]) for k, turned, ends in terms], edges, a)
 
     def _message(self, terms: list[Tensor], edges: TensorEdges, a: Attention) -> Message:
         shape = -1, a.shape[2]
@@ -103,13 +118,18 @@ class NeuralPathways(nn.Module):
 
 
 class FirstPathways(NeuralPathways):
-    """The same in the first layer, where x is of degree 0 alone and no frame turns it: five maps of twelve remain."""
+    """The same in the first layer, where x is of degree 0 alone: no other component is looked at.
+
+    No frame turns it, and the paper's form makes five products for each edge, where it makes nine in other layers.
+    """
 
     def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
-        scalars, paths = x[:, 0], list[Any](self.paths)
-        still = [path.of_zero(c) for path in paths]
+        paths = cast(list[NeuralPathway], list(self.paths))
+        gates = [path.gates(c) for path in paths]
+        zero = [path.of_zero(own) for path, own in zip(paths, gates, strict=True)]
         terms = zip(self.which, ends_of_terms(edges), strict=True)
-        return self._message([still[k] + paths[k].of_scalars(scalars, ends, c) for k, ends in terms], edges, a)
+        values = [paths[k].of_scalars(x[:, 0], ends, gates[k], zero[k]) for k, ends in terms]
+        return self._message(values, edges, a)
 
 
 def ends_of_terms(edges: TensorEdges) -> tuple[tuple[Tensor, ...], ...]:
@@ -150,7 +170,7 @@ class UnrestrictedPathway(nn.Module):
     def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
         inputs = [x[edges.sender].flatten(1), x[edges.receiver].flatten(1), edges.harmonics]
         inner = linear(torch.cat(inputs, dim=1), self.network.first.weight)
-        return self.network(inner, c).unflatten(1, (-1, a.shape[2])) * a
+        return self.network(inner, self.network.gates(c)).unflatten(1, (-1, a.shape[2])) * a
 
 
 Pathways = NeuralPathways | LinearPathways | UnrestrictedPathway
