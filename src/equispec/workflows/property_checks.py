@@ -274,6 +274,8 @@ def _derivative(probe: PropertyProbe, atoms: Atoms, name: str) -> Float[np.ndarr
 
 
 def _precision(probe: PropertyProbe) -> CheckResult:
-    single = list(probe.in_single_precision().properties(probe.molecules.values(), probe.names))
+    predictor = probe.in_single_precision()
+    with settled(predictor):
+        single = list(predictor.properties(probe.molecules.values(), probe.names))
     differences = probe.unlike([found.values for found in single], probe.home)
     return differing("precision", differences, "Single precision gives what double gives: largest difference", SINGLE)

@@ -89,7 +89,9 @@ class HDGNNConfig(Config):
     )
     roll_seed: NonNegativeInt = 0
     envelope: bool = Field(False, description="messages vanish at the cutoff")
-    gradients: bool = Field(False, description="frames follow the positions in derivatives; rolls must be axis")
+    gradients: bool = Field(
+        False, description="frames follow the positions in derivatives, SiLU replaces ReLU; rolls axis"
+    )
 
     @field_validator("attention", mode="before")
     @classmethod

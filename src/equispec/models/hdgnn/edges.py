@@ -11,17 +11,20 @@ from equispec.models.hdgnn.config import HDGNNConfig
 from equispec.neighbors import nearest_neighbors
 from equispec.nn.cutoff import polynomial_envelope
 from equispec.nn.degree_products import EdgeCouplings
-from equispec.nn.edge_frames import Roll, edge_frames, rotations
+from equispec.nn.edge_frames import Roll, block_diagonal, edge_frames, rotations
 from equispec.nn.norms import distances_and_directions
 from equispec.nn.so3 import spherical_harmonics
+
+ONE_MATRIX = 4  # highest degree up to which one matrix of all degrees, zeros and all, is faster than one for each
 
 
 @dataclass(frozen=True, eq=False)
 class TensorEdges:
     """Edges of one resolution: what turns tensors into their frames, and what couples tensors with their harmonics.
 
-    index: which edges of the batch they are; inner: components of x with |m| <= mmax; rows: those rows of D^(l);
-    harmonics of mean square 1/4π; maps: see EdgeCouplings; envelope: factor of the messages.
+    index: which edges of the batch they are; inner: components of x with |m| <= mmax; turns: those rows of D, a matrix
+    for each degree or one for all; harmonics of mean square 1/4π; maps: see EdgeCouplings; envelope: factor of the
+    messages.
     """
 
     top: int
@@ -29,19 +32,24 @@ class TensorEdges:
     receiver: Int[Tensor, "edges"]
     sender: Int[Tensor, "edges"]
     inner: Int[Tensor, "rows"]
-    rows: list[Float[Tensor, "edges _m _components"]]
+    turns: list[Float[Tensor, "edges _m _components"]]
     harmonics: Float[Tensor, "edges components"]
     maps: list[Float[Tensor, "edges _columns _components"]]
     envelope: Float[Tensor, "edges"] | None
 
     def turned(self, x: Float[Tensor, "edges components channels"]) -> Float[Tensor, "edges rows channels"]:
         """P D x."""
-        return torch.cat([d @ x[:, k * k : (k + 1) ** 2] for k, d in enumerate(self.rows)], dim=1)
+        parts = x.split([d.shape[2] for d in self.turns], dim=1)
+        return _joined([d @ part for d, part in zip(self.turns, parts, strict=True)])
 
     def turned_back(self, y: Float[Tensor, "edges rows channels"]) -> Float[Tensor, "edges components channels"]:
         """Dᵀ Pᵀ y."""
-        parts = y.split([d.shape[1] for d in self.rows], dim=1)
-        return torch.cat([d.transpose(1, 2) @ part for d, part in zip(self.rows, parts, strict=True)], dim=1)
+        parts = y.split([d.shape[1] for d in self.turns], dim=1)
+        return _joined([d.transpose(1, 2) @ part for d, part in zip(self.turns, parts, strict=True)])
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
 def inner_components(top: int, most: int) -> list[int]:
@@ -82,6 +90,7 @@ class EdgeView(nn.Module):
         views = []
         for (top, _), index, couplings in zip(config.levels, parts, self.couplings, strict=True):
             harmonics = spherical_harmonics(unit[index], range(top + 1))
+            turns = rotations(frames[index], top, min(config.mmax, top))
             views.append(
                 TensorEdges(
                     top,
@@ -89,7 +98,7 @@ class EdgeView(nn.Module):
                     receiver[index],
                     sender[index],
                     torch.tensor(inner_components(top, config.mmax), device=unit.device),
-                    rotations(frames[index], top, min(config.mmax, top)),
+                    turns if top > ONE_MATRIX else [block_diagonal(turns)],
                     harmonics,
                     couplings.maps(harmonics),  # type: ignore[operator]
                     None if envelope is None else envelope[index],

@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 from equispec.models.hdgnn.config import HDGNNConfig
 from equispec.models.hdgnn.edges import TensorEdges
@@ -68,6 +69,7 @@ class Attention(nn.Module):
         b, c0 = config.edge_features, config.invariants
         self.shape = config.branches, config.features
         self.kind = config.attention
+        self.activation = silu if config.gradients else torch.relu  # forces jump where ReLU bends
         if isinstance(config.attention, tuple):
             self.register_buffer("fixed", torch.tensor(config.attention), persistent=False)
         else:
@@ -83,5 +85,5 @@ class Attention(nn.Module):
         of_edge, of_source, of_target = self.first.weight.split(sizes, dim=1)
         inner = nn.functional.linear(c, of_edge, self.first.bias)
         inner = inner + (f @ of_source.T)[edges.sender] + (f @ of_target.T)[edges.receiver]
-        scores = self.second(torch.relu(inner)).unflatten(1, self.shape)
+        scores = self.second(self.activation(inner)).unflatten(1, self.shape)
         return torch.sigmoid(scores) if self.kind == "sigmoid" else torch.softmax(scores, dim=1)

@@ -68,8 +68,8 @@ class NeuralPathway(nn.Module):
         here = _gathered(linear(plain, self.turned.first.weight), ends)
         value = self.turned(inner - here, gates[0])
         if self.plain is None:
-            return value + self.turned(here, gates[1])
-        return value + self.plain(_gathered(linear(plain, self.plain.first.weight), ends), gates[1])
+            return value.add_(self.turned(here, gates[1]))
+        return value.add_(self.plain(_gathered(linear(plain, self.plain.first.weight), ends), gates[1]))
 
     def of_zero(self, gates: Gates) -> Float[Tensor, "edges width"] | None:
         """NN(0), which NN(P (D - 1) x) is where no frame turns x; None where it is no part of N."""
@@ -86,7 +86,7 @@ class NeuralPathway(nn.Module):
         network = self.plain or self.turned
         inner = _gathered(linear(scalars, network.first.weight[:, : scalars.shape[1]]), ends)
         value = network(inner, gates[1])
-        return value if zero is None else value + zero
+        return value if zero is None else value.add_(zero)
 
 
 def _gathered(values: Tensor, ends: Sequence[Tensor]) -> Tensor:
@@ -112,9 +112,11 @@ class NeuralPathways(nn.Module):
         return self._message([paths[k](turned, plain, ends, gates[k]) for k, turned, ends in terms], edges, a)
 
     def _message(self, terms: list[Tensor], edges: TensorEdges, a: Attention) -> Message:
-        shape = -1, a.shape[2]
-        first, *others = (term.unflatten(1, shape) * w[:, None] for term, w in zip(terms, a.unbind(1), strict=True))
-        return edges.turned_back(sum(others, first))
+        shape, weights = (-1, a.shape[2]), a[:, :, None].unbind(1)
+        total = terms[0].unflatten(1, shape) * weights[0]
+        for term, weight in zip(terms[1:], weights[1:], strict=True):
+            total.addcmul_(term.unflatten(1, shape), weight)
+        return edges.turned_back(total)
 
 
 class FirstPathways(NeuralPathways):

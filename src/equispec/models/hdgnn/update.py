@@ -77,7 +77,8 @@ class SphereUpdate(nn.Module):
         self.excitation = config.excitation
         if config.excitation != "none":
             narrow = max(1, 2 * c // SQUEEZE)
-            self.gate = nn.Sequential(nn.Linear(2 * c, narrow), nn.ReLU(), nn.Linear(narrow, 2 * c), nn.Sigmoid())
+            bend = nn.SiLU() if config.gradients else nn.ReLU()  # forces jump where ReLU bends
+            self.gate = nn.Sequential(nn.Linear(2 * c, narrow), bend, nn.Linear(narrow, 2 * c), nn.Sigmoid())
         sign = (-1.0) ** torch.tensor(degree_of_component(config.degree))
         self.register_buffer("sign", sign.to(torch.get_default_dtype())[:, None], persistent=False)
 
