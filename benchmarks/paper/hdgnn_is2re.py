@@ -105,8 +105,14 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
     training = load_model(folders[0]).metadata["training"]
     parts = {part: len(ids) for part, ids in training["split"].items()}
     epochs = training["config"]["train"]["epochs"]
-    constant = of_mean(training["split"], stores)
-    return {"rows": rows, "counts": counts, "parts": parts, "epochs": epochs, "constant": constant}
+    return {
+        "rows": rows,
+        "counts": counts,
+        "parts": parts,
+        "epochs": epochs,
+        "constant": of_mean(training["split"], stores),
+        "initial_weights": training["config"]["model"]["backbone"].get("initial_weights"),  # None: no HDGNN
+    }
 
 
 def of_mean(ids: dict[str, list[int]], stores: dict[str, Path]) -> dict[str, float]:
@@ -173,6 +179,7 @@ def text(results: dict[str, Any]) -> str:
         "The embedding of a metal that was never seen is what the seed made of it. Small networks and a thousandth of "
         "the paper's data: orders may be compared, numbers not. HDGNN has 16 channels, degree 3 and two layers, PaiNN "
         "256 and So3krates 264 features and three layers; all have the same learning rate and at most 16 neighbours.",
+        f"Initial weights of HDGNN: {weights}." if (weights := results["initial_weights"]) else "",
         f"Trained on {', '.join(f'{device} ({n} networks)' for device, n in devices.items())}.",
     ]
     return " ".join(filter(None, sentences))
