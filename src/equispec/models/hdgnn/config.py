@@ -90,7 +90,7 @@ class HDGNNConfig(Config):
     roll_seed: NonNegativeInt = 0
     envelope: bool = Field(False, description="messages vanish at the cutoff")
     gradients: bool = Field(
-        False, description="frames follow the positions in derivatives, SiLU replaces ReLU; rolls axis"
+        False, description="frames follow the positions in derivatives and SiLU replaces ReLU; rolls must be axis"
     )
 
     @field_validator("attention", mode="before")

@@ -100,16 +100,19 @@ class NeuralPathways(nn.Module):
     def __init__(self, config: HDGNNConfig, top: int, hidden: int) -> None:
         super().__init__()
         width = len(inner_components(top, config.mmax)) * config.features
-        self.which = [0, 0, 1] if config.shared else [0, 1, 2]  # the pathway of each term
+        self.which = parts_of_terms(config)
         self.paths = nn.ModuleList(NeuralPathway(config, width, hidden) for _ in range(max(self.which) + 1))
 
     def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
         plain = x[:, edges.inner].flatten(1)
         source, target = edges.turned(x[edges.sender]).flatten(1), edges.turned(x[edges.receiver]).flatten(1)
-        paths = cast(list[NeuralPathway], list(self.paths))
-        gates = [path.gates(c) for path in paths]
+        paths, gates = self._with_gates(c)
         terms = zip(self.which, (source, target, source + target), ends_of_terms(edges), strict=True)
         return self._message([paths[k](turned, plain, ends, gates[k]) for k, turned, ends in terms], edges, a)
+
+    def _with_gates(self, c: Float[Tensor, "edges B"]) -> tuple[list[NeuralPathway], list[Gates]]:
+        paths = cast(list[NeuralPathway], list(self.paths))
+        return paths, [path.gates(c) for path in paths]
 
     def _message(self, terms: list[Tensor], edges: TensorEdges, a: Attention) -> Message:
         shape, weights = (-1, a.shape[2]), a[:, :, None].unbind(1)
@@ -126,12 +129,16 @@ class FirstPathways(NeuralPathways):
     """
 
     def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
-        paths = cast(list[NeuralPathway], list(self.paths))
-        gates = [path.gates(c) for path in paths]
+        paths, gates = self._with_gates(c)
         zero = [path.of_zero(own) for path, own in zip(paths, gates, strict=True)]
         terms = zip(self.which, ends_of_terms(edges), strict=True)
         values = [paths[k].of_scalars(x[:, 0], ends, gates[k], zero[k]) for k, ends in terms]
         return self._message(values, edges, a)
+
+
+def parts_of_terms(config: HDGNNConfig) -> list[int]:
+    """Which weights the terms of source, target and sum have; with `shared`, source and target have the same."""
+    return [0, 0, 1] if config.shared else [0, 1, 2]
 
 
 def ends_of_terms(edges: TensorEdges) -> tuple[tuple[Tensor, ...], ...]:
@@ -144,16 +151,16 @@ class LinearPathways(nn.Module):
 
     def __init__(self, config: HDGNNConfig, top: int, hidden: int) -> None:
         super().__init__()
-        channels, count = config.features, 2 if config.shared else 3
+        self.which = parts_of_terms(config)
+        channels, count = config.features, max(self.which) + 1
         self.degree_of_row = [2 * min(degree, config.mmax) + 1 for degree in range(top + 1)]
         self.weights = nn.Parameter(torch.randn(count, top + 1, channels, channels) / channels**0.5)
         self.gates = nn.ModuleList(nn.Linear(config.edge_features, channels) for _ in range(count))
 
     def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
         source, target = edges.turned(x[edges.sender]), edges.turned(x[edges.receiver])
-        which = [0, 0, 1] if len(self.gates) == 2 else [0, 1, 2]
         total = torch.zeros_like(source)
-        for k, v, weight in zip(which, (source, target, source + target), a.unbind(1), strict=True):
+        for k, v, weight in zip(self.which, (source, target, source + target), a.unbind(1), strict=True):
             parts = zip(v.split(self.degree_of_row, dim=1), self.weights[k], strict=True)
             mixed = torch.cat([part @ w for part, w in parts], dim=1)
             total = total + mixed * (weight * silu(self.gates[k](c)))[:, None]
