@@ -1,6 +1,7 @@
 """Time of HDGNN by parts: rotations beside e3nn, message blocks beside the arithmetic of the public code, slabs.
 
-    .venv/bin/python benchmarks/hdgnn_speed.py          # writes docs/benchmarks/hdgnn_speed.md
+    .venv/bin/python benchmarks/hdgnn_speed.py                    # writes docs/benchmarks/hdgnn_speed.md
+    .venv/bin/python benchmarks/hdgnn_speed.py --device cuda      # writes docs/benchmarks/hdgnn_speed_cuda.md
 
 The arithmetic of the public code is in public_hdgnn.py. It has the weights of ours and gives the same numbers.
 """
@@ -31,7 +32,7 @@ from paper.study import processor
 from public_hdgnn import PublicMessages, public_edges, public_matrices, public_scalars
 
 ROOT = Path(__file__).resolve().parent.parent
-REPORT = ROOT / "docs" / "benchmarks" / "hdgnn_speed.md"
+REPORTS = ROOT / "docs" / "benchmarks"
 EDGES = 100_000
 TOP = 6
 CUTOFF, NEIGHBORS = 6.0, 40
@@ -55,11 +56,15 @@ def network(**backbone: Any) -> Model:
     options = {"name": "hdgnn", "cutoff": CUTOFF, "max_neighbors": NEIGHBORS, **backbone}
     head = {"name": "scalar", "targets": ["adsorption_energy"], "layers": 1, "offset": "mean"}
     torch.manual_seed(0)
-    return build(ModelConfig.parse({"backbone": options, "heads": [head]})).eval()
+    with torch.device("cpu"):
+        model = build(ModelConfig.parse({"backbone": options, "heads": [head]})).eval()
+    return model.to(torch.get_default_device())
 
 
-def graph_of(atoms: Atoms) -> AtomGraph:
-    return graph_from_atoms(atoms, CUTOFF, NEIGHBORS)
+def graph_of(*slabs: Atoms) -> AtomGraph:
+    with torch.device("cpu"):
+        graph = collate([graph_from_atoms(atoms, CUTOFF, NEIGHBORS) for atoms in slabs])
+    return graph.to(torch.get_default_device())
 
 
 # --- rotation matrices -----------------------------------------------------------------------------------------------
@@ -81,7 +86,7 @@ def matrices(repeats: int) -> dict[str, float]:
         "whole matrices": lambda: wigner_d(frames, TOP),
         "rows with m = -1, 0, 1": lambda: rotations(frames, TOP, 1),
     }
-    return timed(sides, repeats)
+    return timed(sides, repeats, torch.get_default_device().type)
 
 
 # --- a message block -------------------------------------------------------------------------------------------------
@@ -91,7 +96,7 @@ def block_times(model: Model, graph: AtomGraph, layer: int, repeats: int) -> dic
     """Milliseconds of a message block and of its parts, forwards and with gradients, and what it keeps per edge."""
     backbone: Any = model.backbone
     block: Messages = backbone.layers[layer].messages[0]
-    config = backbone.config
+    config, device = backbone.config, graph.z.device.type
     with torch.no_grad():
         distance, (edges,) = backbone.edges(graph, None)
         c = backbone.layers[layer].scalars(backbone.basis(distance), graph)
@@ -104,6 +109,8 @@ def block_times(model: Model, graph: AtomGraph, layer: int, repeats: int) -> dic
         difference = float((ours - theirs).abs().max() / ours.abs().max())
         a = block.attention(c, f, edges)
         z = block.couplings[0](edges.maps, block._coupled(x, edges))
+        y = torch.randn(graph.n_edges, len(edges.inner), config.features)
+        first_maps = torch.cat([path.turned.first.weight for path in block.pathways.paths])  # type: ignore[union-attr]
 
     def with_gradients(side: Callable[..., Tensor]) -> Side:
         def run() -> Any:
@@ -128,16 +135,17 @@ def block_times(model: Model, graph: AtomGraph, layer: int, repeats: int) -> dic
     }
     parts = {
         "attention": quiet(block.attention, c, f, edges),
-        "turning to the edges": quiet(lambda: (edges.turned(x[edges.sender]), edges.turned(x[edges.receiver]))),
-        "neural pathways, turning included": quiet(block.pathways, x, c, edges, a[:, :3]),  # type: ignore[arg-type]
+        "first maps of turned tensors": quiet(edges.turns.mapped, x, first_maps),
+        "turning back and summing": quiet(edges.turns.summed_back, y),
+        "neural pathways, both included": quiet(block.pathways, x, c, edges, a[:, :3]),  # type: ignore[arg-type]
         "couplings": quiet(lambda: block.couplings[0](edges.maps, block._coupled(x, edges))),
         "weights and gate of the product": quiet(block.product, z),  # type: ignore[arg-type]
     }
     return {
         "edges": graph.n_edges,
         "difference": difference,
-        "whole": timed(whole, repeats),
-        "parts": timed(parts, repeats),
+        "whole": timed(whole, repeats, device),
+        "parts": timed(parts, repeats, device),
         "bytes": {name: kept(side) / graph.n_edges for name, side in list(whole.items())[2:]},
     }
 
@@ -161,7 +169,7 @@ def kept(side: Side) -> int:
 
 def whole(size: dict[str, Any], repeats: int) -> tuple[dict[str, float], float]:
     """Milliseconds of a prediction of a slab and of a training step of eight, and how much the scalars differ."""
-    one, many = graph_of(slab()), collate([graph_of(slab(1)) for _ in range(8)])
+    one, many = graph_of(slab()), graph_of(*(slab(1) for _ in range(8)))
     model = network(**size)
     weights = list(model.backbone.parameters())
     ways = {"ours": lambda graph: model.backbone(graph).scalar, "public": lambda graph: public_scalars(model, graph)}
@@ -176,7 +184,7 @@ def whole(size: dict[str, Any], repeats: int) -> tuple[dict[str, float], float]:
     ours, public = (predicted(way) for way in ways.values())
     sides = {f"{name}, prediction": partial(predicted, way) for name, way in ways.items()}
     sides |= {f"{name}, step": partial(step, way) for name, way in ways.items()}
-    return timed(sides, repeats), float((ours - public).abs().max() / ours.abs().max())
+    return timed(sides, repeats, torch.get_default_device().type), float((ours - public).abs().max() / ours.abs().max())
 
 
 def measure(repeats: int) -> dict[str, Any]:
@@ -191,14 +199,18 @@ def measure(repeats: int) -> dict[str, Any]:
     return {"matrices": matrices(repeats), "blocks": blocks, "networks": networks}
 
 
+def told(ms: float) -> str:
+    return f"{ms:.0f}" if ms >= 10 else f"{ms:.2f}"
+
+
 def block_section(size: dict[str, Any], layers: list[dict[str, Any]]) -> str:
     """The tables of the first and of another message block."""
     rows = []
     for place, layer in zip(("first layer", "any other"), layers, strict=True):
-        for kind, told in (("", "forwards"), (", with gradients", "with gradients")):
+        for kind, words in (("", "forwards"), (", with gradients", "with gradients")):
             ours, public = (layer["whole"][f"{side}{kind}"] for side in ("ours", "public arithmetic"))
-            rows.append(f"| {place}, {told} | {ours:.0f} | {public:.0f} | {public / ours:.2f} |")
-    parts = [f"| {part} | {value:.0f} |" for part, value in layers[1]["parts"].items()]
+            rows.append(f"| {place}, {words} | {told(ours)} | {told(public)} | {public / ours:.2f} |")
+    parts = [f"| {part} | {told(value)} |" for part, value in layers[1]["parts"].items()]
     sides = ("ours, with gradients", "public arithmetic, with gradients")
     (first, other), (first_public, other_public) = ([layer["bytes"][side] / 1024 for layer in layers] for side in sides)
     return f"""## A message block with {size["features"]} channels
@@ -223,19 +235,22 @@ def report(found: dict[str, Any]) -> str:
     one, eight = graph_of(slab()), graph_of(slab(1))
     matrices = found["matrices"]
     e3nn, public = matrices["e3nn"], matrices["public arithmetic"]
-    lines = [f"| {name} | {ms:.0f} | {e3nn / ms:.1f} | {public / ms:.1f} |" for name, ms in matrices.items()]
+    lines = [f"| {name} | {told(ms)} | {e3nn / ms:.1f} | {public / ms:.1f} |" for name, ms in matrices.items()]
     sections = [block_section(size, found["blocks"][size["features"]]) for size in (WIDE, MIDDLE)]
     rows = []
     for name, (ms, _) in found["networks"].items():
         for kind in ("prediction", "step"):
             ours, public = ms[f"ours, {kind}"], ms[f"public, {kind}"]
-            rows.append(f"| {name} | {kind} | {ours:.0f} | {public:.0f} | {public / ours:.2f} |")
+            rows.append(f"| {name} | {kind} | {told(ours)} | {told(public)} | {public / ours:.2f} |")
     difference = max(difference for _, difference in found["networks"].values())
+    on_card = torch.get_default_device().type == "cuda"
+    machine = torch.cuda.get_device_name() if on_card else f"{processor()}, one thread"
+    clock = "GPU" if on_card else "CPU"
     return f"""# HDGNN by parts
 
-Written by `benchmarks/hdgnn_speed.py` on {datetime.date.today()}: {processor()}, one thread; torch {torch.__version__},
-Python {platform.python_version()}; single precision, CPU milliseconds, medians, all sides called in turn; load average
-{os.getloadavg()[1]:.1f} on {os.cpu_count()} cores.
+Written by `benchmarks/hdgnn_speed.py` on {datetime.date.today()}: {machine}; torch {torch.__version__},
+Python {platform.python_version()}; single precision, {clock} milliseconds, medians, all sides called in turn;
+load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores.
 
 ## Rotation matrices
 
@@ -263,11 +278,15 @@ largest.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, metavar="N")
-    parser.add_argument("-o", "--output", type=Path, default=REPORT)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
+    torch.set_default_device(arguments.device)
     text = report(measure(arguments.repeats))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(text, encoding="utf-8")
+    name = "hdgnn_speed" if arguments.device == "cpu" else f"hdgnn_speed_{arguments.device}"
+    output = arguments.output or REPORTS / f"{name}.md"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
     print(text)
 
 

@@ -5,8 +5,6 @@ R_e r̂ = ẑ leaves open how the frame is rolled about the edge; the policies h
 axis are like any other.
 """
 
-from collections.abc import Sequence
-from itertools import accumulate
 from math import pi, sqrt
 from typing import Literal
 
@@ -118,12 +116,3 @@ def rotations(
         return inner_rotations(frames, top)
     whole = wigner_d(frames, top)
     return [d[:, max(0, degree - most) : degree + most + 1] for degree, d in enumerate(whole)]
-
-
-def block_diagonal(
-    blocks: Sequence[Float[Tensor, "edges _rows _components"]],
-) -> Float[Tensor, "edges rows components"]:
-    """One matrix of several for each edge."""
-    ends = list(accumulate(block.shape[2] for block in blocks))
-    pads = [(end - block.shape[2], ends[-1] - end) for end, block in zip(ends, blocks, strict=True)]
-    return torch.cat([torch.nn.functional.pad(b, pad) for b, pad in zip(blocks, pads, strict=True)], dim=1)

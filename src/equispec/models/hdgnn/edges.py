@@ -8,23 +8,21 @@ from torch import Tensor, nn
 
 from equispec.graph import AtomGraph, edge_vectors
 from equispec.models.hdgnn.config import HDGNNConfig
+from equispec.models.hdgnn.turns import Turns
 from equispec.neighbors import nearest_neighbors
 from equispec.nn.cutoff import polynomial_envelope
 from equispec.nn.degree_products import EdgeCouplings
-from equispec.nn.edge_frames import Roll, block_diagonal, edge_frames, rotations
+from equispec.nn.edge_frames import Roll, edge_frames, rotations
 from equispec.nn.norms import distances_and_directions
 from equispec.nn.so3 import spherical_harmonics
-
-ONE_MATRIX = 4  # highest degree up to which one matrix of all degrees, zeros and all, is faster than one for each
 
 
 @dataclass(frozen=True, eq=False)
 class TensorEdges:
     """Edges of one resolution: what turns tensors into their frames, and what couples tensors with their harmonics.
 
-    index: which edges of the batch they are; inner: components of x with |m| <= mmax; turns: those rows of D, a matrix
-    for each degree or one for all; harmonics of mean square 1/4π; maps: see EdgeCouplings; envelope: factor of the
-    messages.
+    index: which edges of the batch they are; inner: components of x with |m| <= mmax, which are the rows of the turns;
+    harmonics of mean square 1/4π; maps: see EdgeCouplings; envelope: factor of the messages.
     """
 
     top: int
@@ -32,24 +30,10 @@ class TensorEdges:
     receiver: Int[Tensor, "edges"]
     sender: Int[Tensor, "edges"]
     inner: Int[Tensor, "rows"]
-    turns: list[Float[Tensor, "edges _m _components"]]
+    turns: Turns
     harmonics: Float[Tensor, "edges components"]
     maps: list[Float[Tensor, "edges _columns _components"]]
     envelope: Float[Tensor, "edges"] | None
-
-    def turned(self, x: Float[Tensor, "edges components channels"]) -> Float[Tensor, "edges rows channels"]:
-        """P D x."""
-        parts = x.split([d.shape[2] for d in self.turns], dim=1)
-        return _joined([d @ part for d, part in zip(self.turns, parts, strict=True)])
-
-    def turned_back(self, y: Float[Tensor, "edges rows channels"]) -> Float[Tensor, "edges components channels"]:
-        """Dᵀ Pᵀ y."""
-        parts = y.split([d.shape[1] for d in self.turns], dim=1)
-        return _joined([d.transpose(1, 2) @ part for d, part in zip(self.turns, parts, strict=True)])
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
 def inner_components(top: int, most: int) -> list[int]:
@@ -90,7 +74,7 @@ class EdgeView(nn.Module):
         views = []
         for (top, _), index, couplings in zip(config.levels, parts, self.couplings, strict=True):
             harmonics = spherical_harmonics(unit[index], range(top + 1))
-            turns = rotations(frames[index], top, min(config.mmax, top))
+            matrices = rotations(frames[index], top, min(config.mmax, top))
             views.append(
                 TensorEdges(
                     top,
@@ -98,7 +82,7 @@ class EdgeView(nn.Module):
                     receiver[index],
                     sender[index],
                     torch.tensor(inner_components(top, config.mmax), device=unit.device),
-                    turns if top > ONE_MATRIX else [block_diagonal(turns)],
+                    Turns(matrices, sender[index], receiver[index], graph.n_atoms),
                     harmonics,
                     couplings.maps(harmonics),  # type: ignore[operator]
                     None if envelope is None else envelope[index],

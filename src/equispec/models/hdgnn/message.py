@@ -40,10 +40,8 @@ class Messages(nn.Module):
         a = self.attention(c, f, edges)
         if edges.envelope is not None:
             a = a * edges.envelope[:, None, None]
-        total = torch.zeros_like(x)
         neural, products = a.tensor_split([a.shape[1] - (self.product is not None) - (self.full_degree is not None)], 1)
-        if self.pathways is not None:
-            total = total.index_add(0, edges.receiver, self.pathways(x, c, edges, neural))
+        total = torch.zeros_like(x) if self.pathways is None else self.pathways(x, c, edges, neural)
         if self.product is not None:
             z = self.couplings[0](edges.maps, self._coupled(x, edges))
             message = self.product(z) * products[:, :1]

@@ -1,7 +1,7 @@
 """The neural pathways of HDGNN's messages: networks of tensors in the frame of an edge, and the forms of the ablations.
 
-All of them take the normalised tensors x of the atoms and return the terms of a message with their attention, summed,
-in the frame of the laboratory.
+All of them take the normalised tensors x of the atoms and return the terms of the messages with their attention, summed
+over the edges that an atom receives, in the frame of the laboratory.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from equispec.models.hdgnn.config import HDGNNConfig
 from equispec.models.hdgnn.edges import TensorEdges, inner_components
 
 Atoms = Float[Tensor, "atoms components channels"]
-Message = Float[Tensor, "edges components channels"]
 Attention = Float[Tensor, "edges branches channels"]
 Gates = tuple[Float[Tensor, "edges H"], Float[Tensor, "edges H"]]
 
@@ -56,13 +55,12 @@ class NeuralPathway(nn.Module):
 
     def forward(
         self,
-        turned: Float[Tensor, "edges width"],
+        inner: Float[Tensor, "edges H"],
         plain: Float[Tensor, "atoms width"],
         ends: Sequence[Tensor],
         gates: Gates,
     ) -> Float[Tensor, "edges width"]:
-        """turned: P D x of every edge; plain: P x of every atom; ends: the atoms of an edge that are summed."""
-        inner = linear(turned, self.turned.first.weight)
+        """inner: W₁ P D x of every edge; plain: P x of every atom; ends: the atoms of an edge that are summed."""
         if not self.split:
             return self.turned(inner, gates[0])
         here = _gathered(linear(plain, self.turned.first.weight), ends)
@@ -103,32 +101,36 @@ class NeuralPathways(nn.Module):
         self.which = parts_of_terms(config)
         self.paths = nn.ModuleList(NeuralPathway(config, width, hidden) for _ in range(max(self.which) + 1))
 
-    def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
+    def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Atoms:
         plain = x[:, edges.inner].flatten(1)
-        source, target = edges.turned(x[edges.sender]).flatten(1), edges.turned(x[edges.receiver]).flatten(1)
         paths, gates = self._with_gates(c)
-        terms = zip(self.which, (source, target, source + target), ends_of_terms(edges), strict=True)
-        return self._message([paths[k](turned, plain, ends, gates[k]) for k, turned, ends in terms], edges, a)
+        of_senders, of_receivers = edges.turns.mapped(x, torch.cat([path.turned.first.weight for path in paths]))
+        senders, receivers = of_senders.chunk(len(paths), dim=1), of_receivers.chunk(len(paths), dim=1)
+        first, second, both = self.which
+        inners = senders[first], receivers[second], senders[both] + receivers[both]
+        terms = zip(self.which, inners, ends_of_terms(edges), strict=True)
+        return self._message([paths[k](inner, plain, ends, gates[k]) for k, inner, ends in terms], edges, a)
 
     def _with_gates(self, c: Float[Tensor, "edges B"]) -> tuple[list[NeuralPathway], list[Gates]]:
         paths = cast(list[NeuralPathway], list(self.paths))
         return paths, [path.gates(c) for path in paths]
 
-    def _message(self, terms: list[Tensor], edges: TensorEdges, a: Attention) -> Message:
+    def _message(self, terms: list[Tensor], edges: TensorEdges, a: Attention) -> Atoms:
         shape, weights = (-1, a.shape[2]), a[:, :, None].unbind(1)
         total = terms[0].unflatten(1, shape) * weights[0]
         for term, weight in zip(terms[1:], weights[1:], strict=True):
             total.addcmul_(term.unflatten(1, shape), weight)
-        return edges.turned_back(total)
+        return edges.turns.summed_back(total)
 
 
 class FirstPathways(NeuralPathways):
     """The same in the first layer, where x is of degree 0 alone: no other component is looked at.
 
-    No frame turns it, and the paper's form makes five products for each edge, where it makes nine in other layers.
+    No frame turns it, and the paper's form makes five products for each edge, where it makes six in other layers, and
+    maps of turned tensors.
     """
 
-    def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
+    def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Atoms:
         paths, gates = self._with_gates(c)
         zero = [path.of_zero(own) for path, own in zip(paths, gates, strict=True)]
         terms = zip(self.which, ends_of_terms(edges), strict=True)
@@ -157,14 +159,14 @@ class LinearPathways(nn.Module):
         self.weights = nn.Parameter(torch.randn(count, top + 1, channels, channels) / channels**0.5)
         self.gates = nn.ModuleList(nn.Linear(config.edge_features, channels) for _ in range(count))
 
-    def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
-        source, target = edges.turned(x[edges.sender]), edges.turned(x[edges.receiver])
+    def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Atoms:
+        source, target = edges.turns.turned(x[edges.sender]), edges.turns.turned(x[edges.receiver])
         total = torch.zeros_like(source)
         for k, v, weight in zip(self.which, (source, target, source + target), a.unbind(1), strict=True):
             parts = zip(v.split(self.degree_of_row, dim=1), self.weights[k], strict=True)
             mixed = torch.cat([part @ w for part, w in parts], dim=1)
             total = total + mixed * (weight * silu(self.gates[k](c)))[:, None]
-        return edges.turned_back(total)
+        return edges.turns.summed_back(total)
 
 
 class UnrestrictedPathway(nn.Module):
@@ -176,10 +178,11 @@ class UnrestrictedPathway(nn.Module):
         n_in, n_out = size * (2 * config.features + 1), size * config.features
         self.network = GatedNetwork(n_in, hidden, n_out, config.edge_features)
 
-    def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Message:
+    def forward(self, x: Atoms, c: Float[Tensor, "edges B"], edges: TensorEdges, a: Attention) -> Atoms:
         inputs = [x[edges.sender].flatten(1), x[edges.receiver].flatten(1), edges.harmonics]
         inner = linear(torch.cat(inputs, dim=1), self.network.first.weight)
-        return self.network(inner, self.network.gates(c)).unflatten(1, (-1, a.shape[2])) * a
+        message = self.network(inner, self.network.gates(c)).unflatten(1, (-1, a.shape[2])) * a
+        return torch.zeros_like(x).index_add(0, edges.receiver, message)
 
 
 Pathways = NeuralPathways | LinearPathways | UnrestrictedPathway
