@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import bulk, fcc111, molecule
+from ase.build import add_adsorbate, bulk, fcc111, molecule
 from ase.io import write
 
 import equispec
@@ -262,6 +262,21 @@ def test_larger_molecules_are_flagged(tmp_path: Path) -> None:
     with pytest.warns(DomainWarning, match="6 heavy atoms, more than the 5"):
         predictor.predict(molecule("C6H6"))
     assert predictor.concerns(molecule("C6H6")) == ["6 heavy atoms, more than the 5 of any molecule it was trained on"]
+
+
+def test_bonds_of_elements_that_no_structure_had_are_flagged(tmp_path: Path) -> None:
+    """CO on metals of which carbon and oxygen were seen, each alone; a bond to a new element is no news beside it."""
+    known = {**STATISTICS, "elements": [6, 8, 29], "bonds": ["C-Cu", "Cu-Cu", "Cu-O"], "periodic": True}
+    predictor = equispec.load(saved(tmp_path / "slabs", statistics=known))
+    slab = fcc111("Cu", (2, 2, 2), vacuum=5.0, periodic=True)
+    for symbol in ("C", "O"):
+        atoms = slab.copy()
+        add_adsorbate(atoms, symbol, 1.2, "fcc")
+        assert predictor.concerns(atoms) == []
+    add_adsorbate(slab, molecule("CO"), 1.8, "ontop")
+    assert predictor.concerns(slab) == ["C-O bonds, which no structure has that it was trained on"]
+    slab.symbols[-1] = "N"
+    assert predictor.concerns(slab) == ["the model has never seen the element N"]
 
 
 @pytest.mark.parametrize(("directions", "told"), [(3, None), (2, "in 2"), (1, "in 1"), (0, "in 0")])

@@ -43,6 +43,7 @@ class _Domain(_Open):
     elements: list[int]
     max_heavy_atoms: int
     charges: list[int]
+    bonds: list[str] | None = None
 
 
 class _Widths(Config):

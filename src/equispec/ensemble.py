@@ -17,7 +17,7 @@ from torch import Tensor
 
 from equispec.checkpoint import Calibration, Checkpoint
 from equispec.data.atoms import centred, check_structure, graphs_from_many
-from equispec.data.domain import Remarks
+from equispec.data.domain import Remarks, bonded_elements
 from equispec.data.structures import SOURCE, atoms_from_smiles, read_structures
 from equispec.derivatives import available
 from equispec.errors import InputError
@@ -74,8 +74,8 @@ class Ensemble:
     def concerns(self, atoms: Atoms) -> list[str]:
         """In what the structure differs from everything the model was trained on; empty if in nothing we know of.
 
-        Elements, size, charge, spin and periodicity, of every member of an ensemble; and of a calibrated model bonded
-        elements and lengths of bonds.
+        Elements and pairs of them that are bonded, size, charge, spin and periodicity, of every member of an ensemble;
+        and of a calibrated model all that is bonded to an atom, and lengths of bonds.
         """
         return list(self._remarks(atoms, self._absorbers(atoms)).sentences)
 
@@ -158,6 +158,10 @@ def _composition(metadata: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
     unseen = [chemical_symbols[z] for z in np.unique(atoms.numbers) if z not in known["elements"]]
     if unseen:
         yield f"the model has never seen the element {' or '.join(unseen)}"
+    if (bonds := known.get("bonds")) is not None:
+        new = [pair for pair in sorted(bonded_elements(atoms) - set(bonds)) if not {*pair.split("-")} & {*unseen}]
+        if new:
+            yield f"{' and '.join(new)} bonds, which no structure has that it was trained on"
     heavy = int((atoms.numbers > 1).sum())
     periodic = bool(atoms.pbc.any())
     if heavy > known["max_heavy_atoms"] and not periodic:  # a larger cell is no larger surroundings

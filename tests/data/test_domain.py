@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from equispec.data.domain import Bonds, Domain
+from equispec.data.domain import Bonds, Domain, bonded_elements
 
 NAMES = ("CH4", "CH3CH2OH", "C6H6", "CH3CN", "C2H2", "C2H4", "H2CO", "HCOOH", "CH3OH")
 KNOWN = Domain.measure(molecule(name) for name in NAMES)
@@ -91,3 +91,13 @@ def test_bonds_across_periodic_boundaries_and_in_large_structures() -> None:
         copy.positions += [20.0 * k, 0, 0]
         many += copy
     assert Bonds(many).environments == Bonds(benzene).environments * 12
+
+
+def test_pairs_of_elements_that_are_bonded() -> None:
+    assert bonded_elements(molecule("CH3CH2OH")) == {"C-C", "C-H", "C-O", "H-O"}
+    assert bonded_elements(Atoms("Ar")) == set()
+    assert bonded_elements(bulk("NaCl", "rocksalt", a=5.64)) == {"Cl-Na"}
+    away = Atoms("CO", [[0, 0, 0.2], [0, 0, 9.2]], cell=[8, 8, 9.9])
+    for pbc, found in ((False, set()), ((True, True, False), set()), (True, {"C-O"})):  # over the boundary along z
+        away.pbc = pbc
+        assert bonded_elements(away) == found

@@ -21,7 +21,7 @@ def statistics(energies: list[float], counts: list[list[int]], forces: np.ndarra
     present = dict.fromkeys(labels, np.ones(len(energies), dtype=bool))
     if forces is not None:
         labels["forces"], present["forces"] = forces, present["energy"]
-    return PropertyStatistics((1, 6), np.array(counts, dtype=float), labels, present, 3, (0,), (1,), (0,))
+    return PropertyStatistics((1, 6), np.array(counts, dtype=float), labels, present, 3, (0,), (1,), (0,), ())
 
 
 def graphs() -> AtomGraph:

@@ -99,6 +99,7 @@ def test_energies_and_forces_are_learned(config: Path, tmp_path: Path) -> None:
     assert metadata["quantities"] == ["energy", "forces", "stress"]
     assert metadata["statistics"]["labels"] == {"energy": 40, "forces": 40}
     assert metadata["statistics"]["elements"] == [1, 8]
+    assert metadata["statistics"]["bonds"] == ["H-O"]
     assert metadata["statistics"]["spreads"]["energy"] > 0
     pos, energy, _ = frames(1)[0]
     from ase import Atoms

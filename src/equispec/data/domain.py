@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_names, chemical_symbols, covalent_radii
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from pydantic import PositiveFloat, PositiveInt
 
 from equispec.config import Config
@@ -112,8 +112,11 @@ class Bonds:
     def __init__(self, atoms: Atoms) -> None:
         self.symbols = [chemical_symbols[z] for z in atoms.numbers]
         self._bonds: list[list[tuple[int, float, list[float]]]] = [[] for _ in self.symbols]
-        for receiver, sender, length, unit in zip(*_bonded_pairs(atoms), strict=True):
-            self._bonds[receiver].append((sender, length, unit))
+        receiver, sender, vectors = _bonded_pairs(atoms)
+        length = np.linalg.norm(vectors, axis=1)
+        units = vectors / length[:, None]
+        for one, other, d, unit in zip(*(a.tolist() for a in (receiver, sender, length, units)), strict=True):
+            self._bonds[one].append((other, d, unit))
         self.environments = [
             " ".join(sorted(self.symbols[other] for other in self.neighbours(atom))) for atom in range(len(atoms))
         ]
@@ -140,12 +143,24 @@ class Bonds:
     def lengths(self, atom: int) -> list[tuple[str, float]]:
         """Pair of elements and length (Å) of every bond of an atom."""
         own = self.symbols[atom]
-        pairs = ((own, self.symbols[other], length) for other, length, _ in self._bonds[atom])
-        return [(f"{a}-{b}" if a < b else f"{b}-{a}", length) for a, b, length in pairs]
+        return [(_pair(own, self.symbols[other]), length) for other, length, _ in self._bonds[atom]]
 
 
-def _bonded_pairs(atoms: Atoms) -> tuple[list[int], list[int], list[float], list[list[float]]]:
-    """Receivers, senders, lengths (Å) and unit vectors of all bonds, each in both directions."""
+def bonded_elements(atoms: Atoms) -> set[str]:
+    """The pairs of elements that are bonded somewhere in a structure, such as "C-O"."""
+    receiver, sender, _ = _bonded_pairs(atoms)
+    pairs = np.unique(np.sort(atoms.numbers[np.stack([receiver, sender])], axis=0), axis=1)
+    return {_pair(chemical_symbols[a], chemical_symbols[b]) for a, b in pairs.T}
+
+
+def _pair(one: str, other: str) -> str:
+    return "-".join(sorted((one, other)))
+
+
+def _bonded_pairs(
+    atoms: Atoms,
+) -> tuple[Int[np.ndarray, "bonds"], Int[np.ndarray, "bonds"], Float[np.ndarray, "bonds 3"]]:
+    """Receivers, senders and vectors (Å) of all bonds, each in both directions."""
     z, pos = atoms.numbers.astype(np.int64), atoms.positions
     if len(atoms) <= BATCH_SEARCH_LIMIT and not atoms.pbc.any():
         receiver, sender = np.nonzero(bond_matrix(z, pos))
@@ -154,11 +169,10 @@ def _bonded_pairs(atoms: Atoms) -> tuple[list[int], list[int], list[float], list
         radii = covalent_radii[z]
         graph = graph_from_atoms(atoms, 2 * BOND_FACTOR * float(radii.max()), dtype=torch.float64)
         receiver, sender = graph.edge_index.numpy()
-        vectors = pos[sender] - pos[receiver] + (graph.edge_shift @ graph.cell[0]).numpy()
+        vectors = pos[sender] - pos[receiver] + graph.edge_shift.numpy() @ atoms.cell.array
         bonded = np.linalg.norm(vectors, axis=1) < BOND_FACTOR * (radii[receiver] + radii[sender])
         receiver, sender, vectors = receiver[bonded], sender[bonded], vectors[bonded]
-    length = np.linalg.norm(vectors, axis=1)
-    return receiver.tolist(), sender.tolist(), length.tolist(), (vectors / length[:, None]).tolist()
+    return receiver, sender, vectors
 
 
 def _sentence(remark: str, atoms: Sequence[int], absorbers: set[int]) -> str:

@@ -88,7 +88,8 @@ class PropertyStatistics:
 
     `counts` [molecules, elements]: atoms of each of `elements` in each structure; `labels`: the values of each property
     where there are any, `present` [molecules] where there are: per structure, or per atom for properties of atoms;
-    `periodic_directions`: in how many directions structures are periodic, each number once, 0 for molecules.
+    `periodic_directions`: in how many directions structures are periodic, each number once, 0 for molecules; `bonds`:
+    pairs of elements that are bonded in some structure, such as "C-O".
     """
 
     elements: tuple[int, ...]
@@ -99,6 +100,7 @@ class PropertyStatistics:
     charges: tuple[int, ...]
     multiplicities: tuple[int, ...]
     periodic_directions: tuple[int, ...]
+    bonds: tuple[str, ...]
 
     @property
     def periodic(self) -> bool:
@@ -155,6 +157,7 @@ class PropertyStatistics:
         """Plain data for JSON: what the model has seen."""
         return {
             "elements": list(self.elements),
+            "bonds": list(self.bonds),
             "n_molecules": len(self.counts),
             "max_heavy_atoms": self.max_heavy_atoms,
             "charges": list(self.charges),

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from equispec.data.atoms import check_structure, graph_from_arrays
+from equispec.data.domain import bonded_elements
 from equispec.data.leaks import warn_of_leaks
 from equispec.data.properties import PropertySample, PropertyStore, atoms_of
 from equispec.data.split import split_ids
@@ -64,6 +65,7 @@ def measure(samples: Samples, names: Sequence[str]) -> PropertyStatistics:
         charges=tuple(sorted({sample.charge for sample in samples})),
         multiplicities=tuple(sorted({sample.multiplicity for sample in samples})),
         periodic_directions=tuple(sorted({0 if s.pbc is None else int(np.sum(s.pbc)) for s in samples})),
+        bonds=tuple(sorted({pair for sample in samples for pair in bonded_elements(atoms_of(sample))})),
     )
 
 
