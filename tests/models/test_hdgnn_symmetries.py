@@ -342,6 +342,28 @@ def test_C14_derivatives_are_offered_only_where_they_are_right() -> None:
         assert abs(float(slope + forces[atom, axis])) < 1e-7
 
 
+@pytest.mark.parametrize("pathway", [{}, {"pathway": "unrestricted", "product": "none"}, {"pathway_input": "rotated"}])
+def test_C14_nothing_jumps_where_an_edge_changes_its_frame(pathway: dict[str, Any]) -> None:
+    """OH on its way to the z axis: energies and forces beside one another agree, and the slope is the force."""
+    from equispec.derivatives import evaluate
+
+    model = network(gradients=True, envelope=True, roll="axis", **pathway)
+
+    def at(cosine: float) -> AtomGraph:
+        sine = (1 - cosine**2) ** 0.5
+        return graph([8, 1, 6], [[0, 0, 0], [0.6 * sine, 0.8 * sine, cosine], [0.3, -1.4, 0.2]])
+
+    h, cosines = 1e-5, np.array([-0.95, -0.9, -0.8, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97])
+    for cosine in cosines:
+        below, here, above = (at(cosine + step) for step in (-h, 0, h))
+        forces = evaluate(model, here, ["forces"])["forces"]
+        slope = (energy(model, above) - energy(model, below)) / (2 * h)
+        along = (above.pos - below.pos)[1] / (2 * h)
+        assert abs(float(slope + forces[1] @ along)) < 1e-7 * max(1.0, float(forces.abs().max())), cosine
+        before, after = (evaluate(model, one, ["forces"])["forces"] for one in (below, above))
+        assert (after - before).abs().max() < 1e-2 * forces.abs().max(), cosine
+
+
 def test_C15_energies_jump_at_the_cutoff_without_an_envelope() -> None:
     def jump(model: Model) -> float:
         one, two = (

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equispec.nn.edge_frames import Roll, edge_frames, inner_rotations, ranks, rotations
+from equispec.nn.edge_frames import BLENDED, Roll, edge_frames, inner_rotations, ranks, rotations, smooth_frames
 from equispec.nn.so3 import spherical_harmonics, wigner_d
 from random_rotations import directions
 from random_rotations import rotations as random_rotations
@@ -36,6 +36,23 @@ def test_C4_C5_frames_are_rotations_that_take_the_edge_to_the_z_axis(roll: Roll)
     assert (torch.einsum("eab,eb->ea", frames, unit) - Z).abs().max() < 1e-12
     for d in rotations(frames, TOP, TOP):
         assert (d @ d.mT - torch.eye(d.shape[1])).abs().max() < 1e-10
+
+
+def test_smooth_frames_share_the_edges_between_two_cosines() -> None:
+    unit = torch.cat([near_axes(), directions(400)])
+    index, frames, share = smooth_frames(unit)
+    assert (torch.linalg.det(frames) - 1).abs().max() < 1e-12
+    assert (torch.einsum("eab,eb->ea", frames, unit[index]) - Z).abs().max() < 1e-12
+    assert (share > 0).all()
+    torch.testing.assert_close(
+        torch.zeros(len(unit)).double().index_add(0, index, share), torch.ones(len(unit)).double()
+    )
+    between = (unit[:, 2].abs() > BLENDED[0]) & (unit[:, 2].abs() < BLENDED[1])
+    assert torch.equal(torch.bincount(index), 1 + between.long())
+    alone = ~between[index]
+    axis = frames_of(unit, "axis")[index]
+    torch.testing.assert_close(frames[alone], axis[alone], rtol=0, atol=0)
+    assert [part.shape[0] for part in smooth_frames(unit[:0])] == [0, 0, 0]
 
 
 def test_C4_rows_are_those_of_the_whole_matrix() -> None:

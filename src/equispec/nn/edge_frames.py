@@ -19,6 +19,7 @@ PARALLEL = 0.95  # cosine of two edges above which one says nothing of the other
 # cosine with the z axis above which the x axis is taken instead; which axis is least parallel would depend on rounding
 # errors where bonds lie along the axes, as they do in crystals and in symmetric molecules
 ALONG = 0.9
+BLENDED = (0.8, 0.95)  # cosines between which frames by either axis share an edge, where frames must change smoothly
 GOLDEN = (sqrt(5) - 1) / 2
 
 
@@ -41,13 +42,39 @@ def edge_frames(
     aside = torch.where(unit[:, 2:].abs() < ALONG, axes[2], axes[0])
     if roll == "local":
         aside = _other_edge(unit, distance, receiver, aside)
-    x = torch.nn.functional.normalize(torch.linalg.cross(unit, aside), dim=1)
-    y = torch.linalg.cross(unit, x)
+    x, y = _across(unit, aside)
     if roll in ("random", "seeded"):
         turns = torch.rand_like(distance) if roll == "random" else _golden(number, seed).to(unit)
         cos, sin = torch.cos(2 * pi * turns)[:, None], torch.sin(2 * pi * turns)[:, None]
         x, y = cos * x + sin * y, cos * y - sin * x
     return torch.stack([x, y, unit], dim=1)
+
+
+def smooth_frames(
+    unit: Float[Tensor, "edges 3"],
+) -> tuple[Int[Tensor, "frames"], Float[Tensor, "frames 3 3"], Float[Tensor, "frames"]]:
+    """Edges, frames and shares: as rolled by `axis`, but between two cosines with the z axis an edge has both frames.
+
+    No single frame changes smoothly with the direction of the edge everywhere. The shares, which add up to 1, do, with
+    their first and second derivatives, and so does what is summed over the frames of an edge with its shares.
+    """
+    low, high = BLENDED
+    t = ((unit[:, 2].abs() - low) / (high - low)).clamp(0, 1)
+    by_x = t**3 * (10 - 15 * t + 6 * t**2)
+    z_edges, x_edges = (by_x < 1).nonzero()[:, 0], (by_x > 0).nonzero()[:, 0]
+    index = torch.cat([z_edges, x_edges])
+    axes = torch.eye(3, dtype=unit.dtype, device=unit.device)
+    aside = torch.cat([axes[2].expand(len(z_edges), 3), axes[0].expand(len(x_edges), 3)])
+    x, y = _across(unit[index], aside)
+    return index, torch.stack([x, y, unit[index]], dim=1), torch.cat([1 - by_x[z_edges], by_x[x_edges]])
+
+
+def _across(
+    unit: Float[Tensor, "edges 3"], aside: Float[Tensor, "edges 3"]
+) -> tuple[Float[Tensor, "edges 3"], Float[Tensor, "edges 3"]]:
+    """The other two axes of frames, the first one normal to `aside`."""
+    x = torch.nn.functional.normalize(torch.linalg.cross(unit, aside), dim=1)
+    return x, torch.linalg.cross(unit, x)
 
 
 def _golden(number: Int[Tensor, "edges"], seed: int) -> Float[Tensor, "edges"]:

@@ -12,7 +12,7 @@ from equispec.models.hdgnn.turns import Turns
 from equispec.neighbors import nearest_neighbors
 from equispec.nn.cutoff import polynomial_envelope
 from equispec.nn.degree_products import EdgeCouplings
-from equispec.nn.edge_frames import Roll, edge_frames, rotations
+from equispec.nn.edge_frames import Roll, edge_frames, rotations, smooth_frames
 from equispec.nn.norms import distances_and_directions
 from equispec.nn.so3 import spherical_harmonics
 
@@ -62,19 +62,19 @@ class EdgeView(nn.Module):
         distance, unit = distances_and_directions(edge_vectors(graph))
         if not config.gradients:  # as in the reference: frames do not follow the positions
             unit = unit.detach()
-        if frames is None:
-            roll = config.roll if self.training else self.eval_roll
-            frames = edge_frames(unit, distance, receiver, _numbers(graph), roll, config.roll_seed)
-        envelope = polynomial_envelope(distance / config.cutoff) if config.envelope else None
-        parts = [torch.arange(graph.n_edges, device=unit.device)]
-        if config.resolutions == 2:
-            near = torch.zeros(graph.n_edges, dtype=torch.bool, device=unit.device)
-            near[nearest_neighbors(graph.edge_index, distance.detach(), config.near)] = True
-            parts = [near.nonzero()[:, 0], (~near).nonzero()[:, 0]]
+        envelope = polynomial_envelope(distance / config.cutoff) if config.envelope else torch.ones_like(distance)
+        roll = config.roll if self.training else self.eval_roll
+        if frames is None and config.gradients and roll == "axis":
+            index, turned, share = smooth_frames(unit)
+            parts = [(index, turned, envelope[index] * share)]
+        else:
+            if frames is None:
+                frames = edge_frames(unit, distance, receiver, _numbers(graph), roll, config.roll_seed)
+            parts = [(index, frames[index], envelope[index]) for index in self._resolutions(graph, distance)]
         views = []
-        for (top, _), index, couplings in zip(config.levels, parts, self.couplings, strict=True):
+        for (top, _), couplings, (index, turned, weight) in zip(config.levels, self.couplings, parts, strict=True):
             harmonics = spherical_harmonics(unit[index], range(top + 1))
-            matrices = rotations(frames[index], top, min(config.mmax, top))
+            matrices = rotations(turned, top, min(config.mmax, top))
             views.append(
                 TensorEdges(
                     top,
@@ -85,10 +85,18 @@ class EdgeView(nn.Module):
                     Turns(matrices, sender[index], receiver[index], graph.n_atoms),
                     harmonics,
                     couplings.maps(harmonics),  # type: ignore[operator]
-                    None if envelope is None else envelope[index],
+                    weight if config.envelope else None,
                 )
             )
         return distance, views
+
+    def _resolutions(self, graph: AtomGraph, distance: Float[Tensor, "edges"]) -> list[Int[Tensor, "_part"]]:
+        """The edges of every resolution: all of them, or the nearest ones of every receiver and the others."""
+        if self.config.resolutions == 1:
+            return [torch.arange(graph.n_edges, device=distance.device)]
+        near = torch.zeros(graph.n_edges, dtype=torch.bool, device=distance.device)
+        near[nearest_neighbors(graph.edge_index, distance.detach(), self.config.near)] = True
+        return [near.nonzero()[:, 0], (~near).nonzero()[:, 0]]
 
 
 def _numbers(graph: AtomGraph) -> Int[Tensor, "edges"]:
