@@ -175,8 +175,8 @@ def text(results: dict[str, Any]) -> str:
     hopeless = [split for split in SPLITS if min(float(np.mean(row[split])) for row in rows) > constant[split]]
     devices = Counter(device for row in rows for device in row["devices"])
     sentences = [
-        f"Mean absolute errors in meV, mean and standard deviation over {seeds} seeds; {results['epochs']} epochs, or as "
-        f"many as the name tells, of {parts['train']} structures, {parts['valid']} for validation, tested on "
+        f"Mean absolute errors in meV, mean and standard deviation over {seeds} seeds; {results['epochs']} epochs, or "
+        f"as many as the name tells, of {parts['train']} structures, {parts['valid']} for validation, tested on "
         f"{parts['test']} in domain and {counts['ood-ads']}, {counts['ood-cat']} and {counts['ood-both']} with unknown "
         "adsorbates, metals and both. "
         f"MADs: of {ROTATED} test structures. {rankings(rows)}",
