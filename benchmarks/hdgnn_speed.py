@@ -215,8 +215,9 @@ def block_section(size: dict[str, Any], layers: list[dict[str, Any]]) -> str:
     (first, other), (first_public, other_public) = ([layer["bytes"][side] / 1024 for layer in layers] for side in sides)
     return f"""## A message block with {size["features"]} channels
 
-L = {size["degree"]}, L' = {size["product_degree"]}, H = {size["hidden"]}, {layers[0]["edges"]:,} edges; ms. The
-messages of both differ by {max(layer["difference"] for layer in layers):.0e} of the largest.
+L = {size["degree"]}, L' = {size["product_degree"]}, H = {size["hidden"]}, {layers[0]["edges"]:,} edges, whose
+matrices are made before; ms. The messages of both differ by {max(layer["difference"] for layer in layers):.0e} of the
+largest.
 
 | | ours | public arithmetic | ratio |
 |-|-|-|-|
@@ -245,11 +246,11 @@ def report(found: dict[str, Any]) -> str:
     difference = max(difference for _, difference in found["networks"].values())
     on_card = torch.get_default_device().type == "cuda"
     machine = torch.cuda.get_device_name() if on_card else f"{processor()}, one thread"
-    clock = "GPU" if on_card else "CPU"
+    clock = "milliseconds until the GPU has done all" if on_card else "CPU milliseconds"
     return f"""# HDGNN by parts
 
 Written by `benchmarks/hdgnn_speed.py` on {datetime.date.today()}: {machine}; torch {torch.__version__},
-Python {platform.python_version()}; single precision, {clock} milliseconds, medians, all sides called in turn;
+Python {platform.python_version()}; single precision, {clock}, medians, all sides called in turn;
 load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores.
 
 ## Rotation matrices

@@ -40,7 +40,6 @@ ROTATED = 20  # structures of the test split that are turned
 OTHER_HEAD = "model.heads=[{name: scalar, targets: [adsorption_energy], offset: mean}]"
 FLAT = "blocks: 3, cutoff: 6.0, max_neighbors: 16"
 PAINN = [f"model.backbone={{name: painn, features: 256, {FLAT}}}", OTHER_HEAD]
-SO3KRATES = [f"model.backbone={{name: so3krates, features: 264, {FLAT}}}", OTHER_HEAD]
 LONGER = ", 120 epochs"
 
 
@@ -54,10 +53,9 @@ NETWORKS: dict[str, dict[str, tuple[list[str], float | None]]] = {
     "Table 1": {
         "HDGNN": (hdgnn(), 554),
         "PaiNN": (PAINN, None),
-        "So3krates": (SO3KRATES, None),
+        "So3krates": ([f"model.backbone={{name: so3krates, features: 264, {FLAT}}}", OTHER_HEAD], None),
         f"HDGNN{LONGER}": ([*hdgnn(), "train.epochs=120"], None),
         f"PaiNN{LONGER}": ([*PAINN, "train.epochs=120"], None),
-        f"So3krates{LONGER}": ([*SO3KRATES, "train.epochs=120"], None),
     },
     "Table 3": {
         "Linear": (hdgnn(pathway="linear"), 632),

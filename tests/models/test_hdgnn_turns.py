@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equispec.models.hdgnn.turns import Turns
+from equispec.models.hdgnn.turns import Blocks, Turns
 from equispec.nn.edge_frames import rotations
 
 TOP, CHANNELS, MAPS = 3, 5, 7
@@ -13,6 +13,7 @@ EDGES = {  # receivers and senders of four atoms
     "one": ([2], [0]),
     "to itself": ([1, 1, 1], [1, 1, 0]),
     "none": ([], []),
+    "hub": (11 * [0] + [1, 2, 3], 5 * [1] + 4 * [2] + [3, 3, 0, 0, 0]),  # more edges than a block has places
 }
 
 
@@ -53,3 +54,20 @@ def test_sums_of_tensors_turned_back(edges: str, most: int) -> None:
     y = torch.randn(len(receiver), sum(turns.rows), CHANNELS, dtype=torch.float64, requires_grad=True)
     back = torch.cat([d.transpose(1, 2) @ part for d, part in zip(matrices, y.split(turns.rows, 1), strict=True)], 1)
     agree(turns.summed_back(y), torch.zeros_like(x).index_add(0, receiver, back), [y, *matrices])
+
+
+def test_blocks_waste_little_whatever_the_numbers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.randint(0, 90, (60,), generator=generator).tolist()
+    for numbers in ([800] + 800 * [1], 50 * [3], 20 * [0] + [7], [0, 0], [1], drawn):
+        counts = torch.tensor(numbers)
+        atom = torch.arange(len(counts)).repeat_interleave(counts)
+        atom = atom[torch.randperm(len(atom), generator=generator)]
+        blocks = Blocks(atom, len(counts))
+        block = blocks.place // blocks.size
+        assert len(set(blocks.place.tolist())) == len(atom)
+        assert torch.equal(blocks.atom[block], atom)
+        assert len(blocks.atom) * blocks.size <= 3 * len(atom) + len(counts)
+        assert torch.equal(blocks.summed(blocks.spread(torch.ones(len(atom))).sum(1)), counts.float())
+        assert torch.equal(blocks.given(torch.arange(1.0 * len(counts)))[block], atom.float())
+    assert Blocks(torch.arange(50).repeat_interleave(3), 50).one_each

@@ -331,6 +331,14 @@ def test_heads_of_both_kinds_are_refused(config: Path) -> None:
         load_config(config, ["model.heads=[{name: energy}, {name: square-tensor}]"])
 
 
+def test_hdgnn_is_not_compiled(config: Path) -> None:
+    sizes = "features: 4, blocks: 1, degree: 2, hidden: 8, cutoff: 4.0"
+    backbone = f"model.backbone={{name: hdgnn, {sizes}, gradients: true, envelope: true, roll: axis}}"
+    prepare(load_config(config, [backbone]))
+    with pytest.raises(ConfigError, match=r"train\.compile: how hdgnn groups its edges"):
+        prepare(load_config(config, [backbone, "train.compile=true"]))
+
+
 def test_a_network_of_molecules_only(config: Path) -> None:
     backbone = "model.backbone={name: so3krates, features: 12, blocks: 1, cutoff: 4.0, degrees: [1], non_local: true}"
     prepare(load_config(config, [backbone]))

@@ -103,7 +103,7 @@ def _other_edge(
 
 
 def ranks(distance: Float[Tensor, "edges"], receiver: Int[Tensor, "edges"]) -> Int[Tensor, "edges"]:
-    """How many edges of the same receiver are nearer, for edges sorted by receiver; equal ones count in their order."""
+    """How many edges of the same receiver are nearer; equal ones count in their order."""
     by_distance = torch.argsort(distance, stable=True)
     order = by_distance[torch.argsort(receiver[by_distance], stable=True)]
     place = torch.empty_like(order)

@@ -64,6 +64,8 @@ def prepare(config: PropertyTraining) -> Task:
         )
     if options.compile and model.molecules_only:
         raise ConfigError("train.compile: the pairs of a non-local model change with its numbers: set it to false")
+    if options.compile and model.approximate:
+        raise ConfigError("train.compile: how hdgnn groups its edges changes with their numbers: set it to false")
     # a quantity that is told from the origin of the coordinates needs them as they are
     fixed = any(getattr(head, "origin", None) == "zero" for head in config.model.heads)
     datasets = {
