@@ -249,7 +249,8 @@ def report(found: dict[str, Any]) -> str:
     clock = "milliseconds until the GPU has done all" if on_card else "CPU milliseconds"
     return f"""# HDGNN by parts
 
-Written by `benchmarks/hdgnn_speed.py{" --device cuda" if on_card else ""}` on {datetime.date.today()}: {machine}; torch {torch.__version__},
+Written by `benchmarks/hdgnn_speed.py{" --device cuda" if on_card else ""}` on
+{datetime.date.today()}: {machine}; torch {torch.__version__},
 Python {platform.python_version()}; single precision, {clock}, medians, all sides called in turn;
 load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores.
 
