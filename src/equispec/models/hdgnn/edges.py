@@ -21,8 +21,8 @@ from equispec.nn.so3 import spherical_harmonics
 class TensorEdges:
     """Edges of one resolution: what turns tensors into their frames, and what couples tensors with their harmonics.
 
-    index: which edges of the batch they are; inner: components of x with |m| <= mmax, which are the rows of the turns;
-    harmonics of mean square 1/4π; maps: see EdgeCouplings; envelope: factor of the messages.
+    index: which edges of the batch they are, one with two frames twice; inner: components of x with |m| <= mmax, which
+    are the rows of the turns; harmonics of mean square 1/4π; maps: see EdgeCouplings; envelope: factor of the messages.
     """
 
     top: int
