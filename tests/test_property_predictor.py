@@ -275,6 +275,10 @@ def test_bonds_of_elements_that_no_structure_had_are_flagged(tmp_path: Path) -> 
         assert predictor.concerns(atoms) == []
     add_adsorbate(slab, molecule("CO"), 1.8, "ontop")
     assert predictor.concerns(slab) == ["C-O bonds, which no structure has that it was trained on"]
+    other = saved(tmp_path / "other", seed=1, statistics={**known, "bonds": [*known["bonds"], "C-O"]})
+    old = saved(tmp_path / "old", seed=2, statistics={k: v for k, v in known.items() if k != "bonds"})
+    told = "C-O bonds, which no structure has that it was trained on (1 of 3 members)"
+    assert equispec.load([tmp_path / "slabs", other, old]).concerns(slab) == [told]
     slab.symbols[-1] = "N"
     assert predictor.concerns(slab) == ["the model has never seen the element N"]
 

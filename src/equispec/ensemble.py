@@ -90,8 +90,10 @@ class Ensemble:
 
     def _of_composition(self, atoms: Atoms) -> list[str]:
         """What the training sets of the members lack, and of how many of them, if not of all."""
-        n = len(self.members)
-        told = Counter(text for member in self.members for text in _composition(member.metadata, atoms))
+        n, metadata = len(self.members), [member.metadata for member in self.members]
+        noted = any((one.get("statistics") or {}).get("bonds") is not None for one in metadata)
+        bonds = bonded_elements(atoms) if noted else set()
+        told = Counter(text for one in metadata for text in _composition(one, atoms, bonds))
         return [text if count == n else f"{text} ({count} of {n} members)" for text, count in told.items()]
 
     def _check(self, atoms: Atoms, allow_periodic: bool = True) -> None:
@@ -150,18 +152,18 @@ class Ensemble:
             torch.set_num_threads(threads)
 
 
-def _composition(metadata: Mapping[str, Any], atoms: Atoms) -> Iterator[str]:
-    """In what a structure differs from all that one model was trained on, as far as its metadata say."""
+def _composition(metadata: Mapping[str, Any], atoms: Atoms, bonds: set[str]) -> Iterator[str]:
+    """In what a structure with these `bonds` differs from all that one model was trained on, as its metadata say."""
     known = metadata.get("statistics")
     if known is None:
         return
     unseen = [chemical_symbols[z] for z in np.unique(atoms.numbers) if z not in known["elements"]]
     if unseen:
         yield f"the model has never seen the element {' or '.join(unseen)}"
-    if (bonds := known.get("bonds")) is not None:
-        new = [pair for pair in sorted(bonded_elements(atoms) - set(bonds)) if not {*pair.split("-")} & {*unseen}]
-        if new:
-            yield f"{' and '.join(new)} bonds, which no structure has that it was trained on"
+    if (seen := known.get("bonds")) is not None:
+        for pair in sorted(bonds - set(seen)):
+            if not {*pair.split("-")} & {*unseen}:
+                yield f"{pair} bonds, which no structure has that it was trained on"
     heavy = int((atoms.numbers > 1).sum())
     periodic = bool(atoms.pbc.any())
     if heavy > known["max_heavy_atoms"] and not periodic:  # a larger cell is no larger surroundings
