@@ -2,9 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+from ase.build import add_adsorbate, fcc111
+
 import equispec
 from equispec.checkpoint import load_model
 from equispec.data.properties import PropertyStore, atoms_of
+from equispec.errors import DomainWarning
 from equispec.predict import model_folder
 from equispec.workflows.property_evaluation import evaluate_properties
 
@@ -18,6 +22,21 @@ def test_it_is_no_worse_than_its_card_says() -> None:
     found = evaluate_properties("is2re-slabs", SLABS / "slabs-in-domain.h5")
     assert (found.split, found.structures) == ("test", 74)
     assert found.score("adsorption_energy").mae < 0.41
+
+
+def test_unknown_metals_are_told() -> None:
+    predictor = equispec.load("is2re-slabs")
+    for metal, known in (("Cu", True), ("Pd", False)):
+        slab = fcc111(metal, (2, 2, 3), vacuum=6.0, periodic=True)
+        add_adsorbate(slab, "O", 1.2, "fcc")
+        slab.pbc = True
+        if known:
+            (found,) = predictor.properties([slab])
+            assert found.outside_domain == ()
+        else:
+            with pytest.warns(DomainWarning, match="has never seen the element Pd"):
+                (found,) = predictor.properties([slab])
+            assert found.outside_domain
 
 
 def test_all_structures_out_of_domain_are_told_and_none_in_domain() -> None:
